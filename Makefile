@@ -1,0 +1,26 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup lock lint test demo up bench payloads clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.installed ## virtual environment from requirements.lock, members editable on top
+
+.venv/.installed: requirements.lock $(wildcard */pyproject.toml) $(wildcard */*/pyproject.toml)
+	@command -v python3 >/dev/null || { echo "Python 3.11 or later is missing: install it and run make again"; exit 2; }
+	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed, found $$(python3 --version)"; exit 2; }
+	@command -v uv >/dev/null || python3 -m uv --version >/dev/null 2>&1 || python3 -m pip install -q uv
+	@test -d .venv || python3 -m uv venv -q .venv 2>/dev/null || uv venv -q .venv
+	@UV=$$(command -v uv || echo "python3 -m uv"); VIRTUAL_ENV=.venv $$UV pip sync -q --require-hashes requirements.lock && \
+	  VIRTUAL_ENV=.venv $$UV pip install -q --no-deps $$(for m in contracts libs/* services/* tools/*; do printf -- '-e ./%s ' $$m; done)
+	@touch $@
+
+lock: ## resolve the dependencies again and write requirements.lock
+	uv lock -q --upgrade && uv export -q --all-packages --no-emit-workspace --no-header -o requirements.lock
+
+clean: ## remove the environment and everything the project started or generated
+	rm -rf .venv .pombo
