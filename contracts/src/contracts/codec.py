@@ -1,0 +1,36 @@
+"""Bytes to events and back."""
+
+from collections.abc import Mapping
+
+import orjson
+from pydantic import ValidationError
+
+from contracts.envelope import Event
+from contracts.topics import EVENT_TYPES
+from contracts.upcasting import upcast
+
+
+class UnknownType(Exception):
+    """The record's ce_type is not a type of contracts: deploy a version that knows it, then replay what was parked."""
+
+
+class Undecodable(Exception):
+    """The record's value does not fit its type: see the reason; the original bytes are kept in `parked`."""
+
+
+def encode(event: Event) -> bytes:
+    return event.__pydantic_serializer__.to_json(event)
+
+
+def decode(event_type: str, version: int, value: bytes, types: Mapping[str, type[Event]] = EVENT_TYPES) -> Event:
+    """Raises UnknownType or Undecodable. Fields that this version does not know are ignored."""
+    model = types.get(event_type)
+    if model is None:
+        raise UnknownType(event_type)
+    try:
+        if version < model.VERSION:
+            data = upcast(event_type, version, model.VERSION, orjson.loads(value))
+            return model.model_validate_json(orjson.dumps(data), extra="ignore")
+        return model.model_validate_json(value, extra="ignore")
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise Undecodable(f"{event_type} v{version}: {error}") from error

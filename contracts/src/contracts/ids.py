@@ -1,0 +1,92 @@
+"""Derived identities: the same facts give the same ids everywhere, so everything is idempotent without a query."""
+
+from typing import Annotated
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from pydantic import BaseModel, ConfigDict
+
+_NAMESPACE = uuid5(NAMESPACE_URL, "urn:pombo")
+
+
+class PersonalData:
+    """Marks a field that tells something about a person (crypto-shredding and log redaction need to know)."""
+
+
+PERSONAL = PersonalData()
+PersonalText = Annotated[str, PERSONAL]
+
+
+class Address(BaseModel):
+    """How a provider names a chat: any of E.164 digits, WhatsApp LID, Meta's business-scoped user id, group id."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    phone: PersonalText | None = None
+    lid: PersonalText | None = None
+    bsuid: PersonalText | None = None
+    group: str | None = None
+
+
+def recipient_key(address: Address) -> str:
+    """One key per person as far as the address can tell; '' if the address is empty.
+
+    Brazilian mobile numbers with and without the ninth digit are the same person, so they are keyed by
+    55 + area code + last 8 digits.
+    """
+    if address.phone:
+        return phone_key(address.phone)
+    return address.bsuid or address.lid or address.group or ""
+
+
+def phone_key(phone: str) -> str:
+    """`phone` is E.164 digits without '+'."""
+    if phone.startswith("55") and len(phone) in (12, 13):
+        return phone[:4] + phone[-8:]
+    return phone
+
+
+def contact_id(account_id: UUID, key: str) -> UUID:
+    """Of the first canonical alias seen; later aliases are joined by events."""
+    return uuid5(account_id, f"contact:{key}")
+
+
+def recipient_id(campaign_id: UUID, key: str) -> UUID:
+    return uuid5(campaign_id, f"recipient:{key}")
+
+
+def dispatch_id(recipient: UUID, step: int) -> UUID:
+    """`recipient` is itself derived from (campaign, recipient key); `step` is the index in the campaign's order."""
+    return uuid5(recipient, f"step:{step}")
+
+
+def answer_dispatch_id(answer_event_id: UUID) -> UUID:
+    """A person's answer is one dispatch per AnswerWritten event."""
+    return uuid5(answer_event_id, "dispatch")
+
+
+def message_id(instance_id: UUID, provider_message_id: str) -> UUID:
+    return uuid5(instance_id, f"message:{provider_message_id}")
+
+
+def chat_id(instance_id: UUID, address: Address) -> UUID:
+    """The conversation's id: one instance and one chat as the provider names it."""
+    return uuid5(instance_id, f"chat:{recipient_key(address)}")
+
+
+def event_id(source: str, key: str, kind: str) -> UUID:
+    """A replay of the same fact gives the same event id."""
+    return uuid5(_NAMESPACE, f"{source}|{key}|{kind}")
+
+
+def attempt_label(dispatch: UUID, attempt: int) -> str:
+    """The label a provider gives back on statuses (Meta: biz_opaque_callback_data, at most 512 characters)."""
+    return f"{dispatch}:{attempt}"
+
+
+def read_attempt_label(label: str) -> tuple[UUID, int] | None:
+    """None if the label is not one of ours."""
+    dispatch, _, attempt = label.rpartition(":")
+    try:
+        return UUID(dispatch), int(attempt)
+    except ValueError:
+        return None

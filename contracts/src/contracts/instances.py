@@ -1,0 +1,131 @@
+"""One WhatsApp number on one provider: its configuration (compacted) and its health."""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.envelope import Event
+from contracts.ids import PersonalText
+
+ProviderKind = Literal["evolution_web", "evolution_cloud", "meta_cloud", "zapi"]
+OperationalStatus = Literal["active", "paused", "banned", "disconnected"]
+
+
+class Limits(BaseModel):
+    """Messages a second, messages a minute to one recipient, unique recipients in 24 h (None = no limit).
+
+    `messages_per_second` is the provider's ceiling (tier or detected); `target_per_second` and `burst` are caps
+    within it. `pair_burst`: messages to one recipient that may follow at once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    messages_per_second: float = 80
+    target_per_second: float = 70
+    burst: int = 100
+    pair_per_minute: float = 10
+    pair_burst: int = 45
+    unique_per_24h: int | None = None
+    max_in_flight: int | None = None
+
+
+class InstanceConfigured(Event):
+    """The whole current configuration, keyed by instance id.
+
+    `credentials`: field name -> ciphertext (AES-GCM, associated data account|instance|field).
+    `webhook_key_hashes`: SHA-256 hex of the keys accepted now (old and new while rotating).
+    `wanted`: what a person asked for; the sender makes it so at the gateway. `wanted_version` counts requests.
+    """
+
+    name: str
+    provider: ProviderKind
+    server_url: str
+    phone_number: PersonalText | None = None
+    phone_number_id: str | None = None
+    gateway_instance: str | None = None
+    portfolio_id: str | None = None
+    credentials: dict[str, str] = {}
+    webhook_key_hashes: tuple[str, ...] = ()
+    webhook_url: str | None = None
+    status: OperationalStatus = "active"
+    is_active: bool = True
+    is_default: bool = False
+    max_users: int = 250
+    tier: str | None = None
+    limits: Limits = Limits()
+    wanted: Literal["none", "connected", "disconnected", "deleted"] = "none"
+    wanted_version: int = 0
+    deleted: bool = False
+    owner_id: UUID | None = None
+
+
+class InstanceConnected(Event):
+    phone_number: PersonalText | None = None
+    at: datetime
+
+
+class InstanceDisconnected(Event):
+    reason: str
+    at: datetime
+
+
+class InstanceConnecting(Event):
+    at: datetime
+
+
+class QrCodeUpdated(Event):
+    """`qr_code`: data URI or the text to draw; `pairing_code` where the gateway gives one."""
+
+    qr_code: str | None = None
+    pairing_code: str | None = None
+    at: datetime
+
+
+class InstanceThrottled(Event):
+    """The provider refused for rate; the sender now sends at most `messages_per_second`."""
+
+    messages_per_second: float
+    code: str
+    at: datetime
+
+
+class BreakerOpened(Event):
+    """Nothing goes out until `until` (None = until a person acts)."""
+
+    reason: str
+    until: datetime | None = None
+    at: datetime
+
+
+class BreakerClosed(Event):
+    at: datetime
+
+
+class InstanceLimitsChanged(Event):
+    """The provider told new limits or quality."""
+
+    tier: str | None = None
+    unique_per_24h: int | None = None
+    messages_per_second: float | None = None
+    quality: str | None = None
+    at: datetime
+
+
+class InstanceBanned(Event):
+    reason: str
+    at: datetime
+
+
+InstanceHealthEvent = (
+    InstanceConnected
+    | InstanceDisconnected
+    | InstanceConnecting
+    | QrCodeUpdated
+    | InstanceThrottled
+    | BreakerOpened
+    | BreakerClosed
+    | InstanceLimitsChanged
+    | InstanceBanned
+)

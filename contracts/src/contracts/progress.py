@@ -1,0 +1,90 @@
+"""What scheduler and sender report about a campaign (topic campaign-progress, keyed by campaign)."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict
+
+from contracts.envelope import Event
+
+DispatchState = Literal["pending", "released", "accepted", "failed", "skipped", "expired", "cancelled", "unresolved"]
+FINAL_STATES: frozenset[DispatchState] = frozenset(
+    {"accepted", "failed", "skipped", "expired", "cancelled", "unresolved"}
+)
+
+
+class DispatchChange(BaseModel):
+    """One dispatch's state after a change. `version` grows with each change: readers keep the highest.
+
+    `reason`: why it waits, failed or was skipped (the failure's name, `opted_out`, `previous_step`, `paused`, …).
+    `due_at`: when a waiting dispatch may be released, None if that depends on something else than time.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dispatch_id: UUID
+    recipient_id: UUID
+    step: int
+    instance_id: UUID | None
+    version: int
+    attempt: int
+    release: int
+    state: DispatchState
+    reason: str | None = None
+    due_at: datetime | None = None
+
+
+class DispatchesChanged(Event):
+    """At most 500 changes."""
+
+    changes: tuple[DispatchChange, ...]
+
+
+class CampaignDue(Event):
+    """The scheduled time has come; campaign-api starts it if it is still scheduled for `scheduled_at`."""
+
+    scheduled_at: datetime
+
+
+class CampaignDrained(Event):
+    """A run has nothing non-final (again). Completes the campaign only if run epoch and count match its stream."""
+
+    run_epoch: int
+    planned: int
+
+
+class CampaignBlocked(Event):
+    """A run cannot go on: no instance of its pool is usable."""
+
+    run_epoch: int
+    reason: Literal["no_usable_instance", "credentials_refused", "template_stopped", "plan_failed"]
+    detail: str = ""
+
+
+class LaneExplained(Event):
+    """The answer to ExplainRequested: every reason that holds the subject now, and until when."""
+
+    request_id: UUID
+    reasons: tuple[dict[str, Any], ...]
+    estimated_end: datetime | None = None
+
+
+class PlanPreviewed(Event):
+    """The answer to PlanPreviewRequested: recipients by instance and the end under policy and limits."""
+
+    request_id: UUID
+    by_instance: dict[str, int]
+    problems: tuple[str, ...] = ()
+    estimated_end: datetime | None = None
+
+
+class GateClosed(Event):
+    """From the sender: no intent up to `run_epoch` can commit any more and none is in flight."""
+
+    run_epoch: int
+
+
+ProgressEvent = (
+    DispatchesChanged | CampaignDue | CampaignDrained | CampaignBlocked | LaneExplained | PlanPreviewed | GateClosed
+)

@@ -1,0 +1,24 @@
+"""The raw webhook as it came (topic webhook-received, no key): replayable with a better parser."""
+
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from contracts.envelope import Event
+from contracts.ids import PersonalText
+
+WebhookProvider = Literal["evolution", "meta", "zapi"]
+
+
+class WebhookReceived(Event):
+    """Secrets are redacted before it is written. `instance_id`: known where the path names it (not for Meta).
+
+    `body`: the request's body; `encoding` base64 where it is not UTF-8. `headers`: chosen ones, lower case.
+    """
+
+    provider: WebhookProvider
+    instance_id: UUID | None = None
+    headers: dict[str, str] = {}
+    body: PersonalText
+    encoding: Literal["utf-8", "base64"] = "utf-8"
+    received_at: datetime
