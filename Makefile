@@ -1,6 +1,7 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 BIN := .venv/bin
+TYPED := contracts/src libs/chassis/src libs/providers/src $(wildcard services/*/src) tools/provider-simulator/src tools/pombo/src
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup lock lint test demo up bench payloads clean
@@ -21,6 +22,28 @@ setup: .venv/.installed ## virtual environment from requirements.lock, members e
 
 lock: ## resolve the dependencies again and write requirements.lock
 	uv lock -q --upgrade && uv export -q --all-packages --no-emit-workspace --no-header -o requirements.lock
+
+lint: setup ## ruff, strict types, import rules, style checks
+	ruff format --check .
+	ruff check .
+	mypy $(TYPED)
+	lint-imports
+	pytest -q tests/repo
+
+test: setup ## everything: unit, property, contract, service and end-to-end tests on real Kafka and PostgreSQL
+	pytest -q --durations=15
+
+demo: setup ## a campaign from a spreadsheet to "read", with faults, then the audit (RECIPIENTS=n)
+	pombo demo --recipients $(or $(RECIPIENTS),2000)
+
+up: setup ## every service and the simulator in one terminal
+	pombo up
+
+bench: setup ## one JSON line per figure
+	pombo bench
+
+payloads: setup ## check provider payloads: make payloads DIR=folder
+	@pombo payloads check $(DIR)
 
 clean: ## remove the environment and everything the project started or generated
 	rm -rf .venv .pombo
