@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from backing import MakeDatabase, Migrate, Templates, running_kafka, running_postgres
 from pombo.backing import Database, KafkaServer, PostgresServer
 

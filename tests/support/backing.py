@@ -1,11 +1,13 @@
 """Real PostgreSQL and Kafka for tests: started when the first test asks, removed with the session.
 
-With POMBO_TEST_BACKING_DIR they are those of that folder (`python -m pombo.backing serve --dir …`), left running.
+With POMBO_TEST_BACKING_DIR they are those of that folder (`python -m pombo.backing serve --dir …`), left running;
+its roles get the password of the tests, so it is no folder for anything else.
 """
 
 import asyncio
 import inspect
 import os
+import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from pombo.backing import (
     Database,
     KafkaServer,
@@ -26,6 +29,7 @@ from pombo.backing import (
 )
 from pombo.backing.databases import in_database, run_in_thread
 from pombo.backing.folders import repository_root
+from pombo.backing.outside import served
 
 KEPT_FOLDER_VARIABLE = "POMBO_TEST_BACKING_DIR"
 PASSWORD = "for-tests-only"
@@ -37,28 +41,32 @@ MakeDatabase = Callable[[Migrate], Database]
 
 @contextmanager
 def running_postgres() -> Iterator[PostgresServer]:
-    with _test_folder("postgres") as (folder, kept):
-        server = postgres_server(folder, die_with_parent=not kept)
+    if kept := os.environ.get(KEPT_FOLDER_VARIABLE):
+        yield served(Path(kept))[1]
+        return
+    with _session_folder("postgres") as folder:
+        server = postgres_server(folder, die_with_parent=True, durable=False)
         server.start()
         try:
             yield server
         finally:
-            if not kept:
-                server.stop()
-                server.remove()
+            server.stop()
+            server.remove()
 
 
 @contextmanager
 def running_kafka() -> Iterator[KafkaServer]:
-    with _test_folder("kafka") as (folder, kept):
-        server = kafka_server(folder, die_with_parent=not kept)
+    if kept := os.environ.get(KEPT_FOLDER_VARIABLE):
+        yield served(Path(kept))[0]
+        return
+    with _session_folder("kafka") as folder:
+        server = kafka_server(folder, die_with_parent=True)
         server.start()
         try:
             yield server
         finally:
-            if not kept:
-                server.stop()
-                server.remove()
+            server.stop()
+            server.remove()
 
 
 @dataclass(slots=True)
@@ -84,8 +92,8 @@ class Templates:
 
     def _template(self, migrate: Migrate | None) -> str:
         if migrate not in self._made:
-            # The process id keeps sessions apart that share a kept server.
-            name = f"template_{os.getpid()}_{len(self._made)}"
+            # Random, because sessions may share a served folder and may be killed before they drop it.
+            name = f"template_{secrets.token_hex(6)}"
             roles = prepare_database(self.server.admin_dsn, PASSWORD, name=name)
             if migrate is not None:
                 database = Database(name, in_database(self.server.admin_dsn, name), roles)
@@ -102,19 +110,15 @@ def _migrated(migrate: Migrate, database: Database) -> None:
 
 
 @contextmanager
-def _test_folder(server: str) -> Iterator[tuple[Path, bool]]:
-    """The folder for a server's data and whether it stays."""
-    kept = os.environ.get(KEPT_FOLDER_VARIABLE)
-    if kept:
-        yield Path(kept), True
-        return
+def _session_folder(server: str) -> Iterator[Path]:
+    """A folder for a server's data, removed with the session."""
     parent = repository_root() / ".pombo"
     parent.mkdir(exist_ok=True)
     _sweep(parent)
     folder = parent / f"test-{os.getpid()}" / server
     folder.mkdir(parents=True)
     try:
-        yield folder, False
+        yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         if not any(folder.parent.iterdir()):
@@ -126,4 +130,6 @@ def _sweep(parent: Path) -> None:
     for folder in parent.glob("test-*"):
         pid = folder.name.removeprefix("test-")
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
+            if (folder / "postgres").exists():
+                postgres_server(folder / "postgres", mode="local").remove()
             shutil.rmtree(folder, ignore_errors=True)

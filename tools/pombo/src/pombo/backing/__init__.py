@@ -112,26 +112,28 @@ def kafka_server(data_dir: Path, *, mode: Mode = "auto", die_with_parent: bool =
         case "environment":
             return needed_kafka()
         case "docker":
-            from pombo.backing.containers import DockerKafka
+            from pombo.backing.containers import docker_kafka
 
-            return DockerKafka(data_dir)
+            return docker_kafka(data_dir)
         case "local":
             return LocalKafka(data_dir, die_with_parent=die_with_parent)
         case unknown:
             assert_never(unknown)
 
 
-def postgres_server(data_dir: Path, *, mode: Mode = "auto", die_with_parent: bool = False) -> PostgresServer:
-    """The database server of `data_dir`, not started."""
+def postgres_server(
+    data_dir: Path, *, mode: Mode = "auto", die_with_parent: bool = False, durable: bool = True
+) -> PostgresServer:
+    """The database server of `data_dir`, not started. `durable` is for the local one (LocalPostgres)."""
     match _chosen(mode, postgres_address()):
         case "environment":
             return needed_postgres()
         case "docker":
-            from pombo.backing.containers import DockerPostgres
+            from pombo.backing.containers import docker_postgres
 
-            return DockerPostgres(data_dir)
+            return docker_postgres(data_dir)
         case "local":
-            return LocalPostgres(data_dir, die_with_parent=die_with_parent)
+            return LocalPostgres(data_dir, die_with_parent=die_with_parent, durable=durable)
         case unknown:
             assert_never(unknown)
 

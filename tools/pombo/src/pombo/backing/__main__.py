@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 
 from pombo.backing import BackingUnavailable, start_backing
+from pombo.backing.outside import served_addresses
 
 
 def main() -> int:
@@ -29,7 +30,8 @@ def main() -> int:
     with backing:
         addresses = {"kafka_bootstrap": backing.kafka_bootstrap, "postgres_admin_dsn": backing.postgres_dsn_admin}
         print(json.dumps(addresses | {"pids": backing.pids}), flush=True)
-        ended.wait()
+        with served_addresses(wanted.dir, addresses):
+            ended.wait()
     return 0
 
 

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import asyncpg
+from docker.errors import DockerException
 from testcontainers.core.container import DockerContainer
 
 from pombo.backing import kafka
 from pombo.backing.databases import run_apart
-from pombo.backing.failures import StartFailed
+from pombo.backing.failures import DockerMissing, StartFailed
 from pombo.backing.folders import HOST, free_port, kept_port, made_folder
 from pombo.backing.jars import kafka_version
 from pombo.backing.postgres import ADMIN, SETTINGS
@@ -67,6 +68,20 @@ class KeptContainer:
         if self._made:
             self._container.stop()
         self._made = False
+
+
+def docker_kafka(data_dir: Path) -> "DockerKafka":
+    try:
+        return DockerKafka(data_dir)
+    except DockerException as failure:
+        raise DockerMissing(str(failure)) from failure
+
+
+def docker_postgres(data_dir: Path) -> "DockerPostgres":
+    try:
+        return DockerPostgres(data_dir)
+    except DockerException as failure:
+        raise DockerMissing(str(failure)) from failure
 
 
 class DockerKafka(KeptContainer):

@@ -6,9 +6,12 @@ BackingUnavailable
 ├── JarsNotFetched       Maven ran and failed
 ├── PostgresMissing      the wheel with the PostgreSQL binaries is not installed
 ├── UserMissing          started by root, and there is no unprivileged user to run PostgreSQL as
+├── FolderNotOurs        somebody else's folder lies where ours would be
 ├── DiskFull             not enough room for the data folder
 ├── PortTaken            somebody else listens on this data folder's port
+├── DockerMissing        containers were asked for and no Docker answers
 ├── AddressMissing       addresses were to come from the environment and do not
+├── NotServed            a folder was to be served by another process and is not
 └── StartFailed          the process ended or did not become ready in time
 """
 
@@ -59,6 +62,14 @@ class UserMissing(BackingUnavailable):
         super().__init__(_one_line(self.__doc__))
 
 
+class FolderNotOurs(BackingUnavailable):
+    """A folder that we would use belongs to somebody else: remove it, or keep the data folder where the user
+    `nobody` can get to it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{_one_line(self.__doc__)} {folder}")
+
+
 class DiskFull(BackingUnavailable):
     """Not enough room on the disk of the data folder: free some, or name another folder."""
 
@@ -73,6 +84,21 @@ class PortTaken(BackingUnavailable):
 
     def __init__(self, port: int, ports_file: Path) -> None:
         super().__init__(f"{_one_line(self.__doc__)} Port {port}, {ports_file}")
+
+
+class DockerMissing(BackingUnavailable):
+    """POMBO_BACKING=docker asks for containers and no Docker answers: start Docker, or unset the variable to have
+    local processes."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"{_one_line(self.__doc__)} Docker said: {reason}")
+
+
+class NotServed(BackingUnavailable):
+    """No servers run on this folder: start them with `python -m pombo.backing serve --dir` and the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{_one_line(self.__doc__)} {folder}")
 
 
 class AddressMissing(BackingUnavailable):

@@ -1,9 +1,13 @@
-"""Servers that somebody else runs: their addresses come from the environment, nothing is started or stopped."""
+"""Servers that somebody else runs, known by their addresses: nothing is started or stopped."""
 
+import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
-from pombo.backing.failures import AddressMissing
+from pombo.backing.failures import AddressMissing, NotServed
 
 KAFKA_VARIABLE = "POMBO_KAFKA_BOOTSTRAP"
 POSTGRES_VARIABLE = "POMBO_POSTGRES_ADMIN_DSN"
@@ -53,3 +57,25 @@ def needed_postgres() -> OutsidePostgres:
     if (address := postgres_address()) is None:
         raise AddressMissing(POSTGRES_VARIABLE)
     return OutsidePostgres(address)
+
+
+@contextmanager
+def served_addresses(data_dir: Path, addresses: dict[str, str]) -> Iterator[None]:
+    """Leave the addresses in the folder while its servers run; the file holds the password, so it is private."""
+    file = data_dir / "addresses.json"
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(addresses))
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def served(data_dir: Path) -> tuple[OutsideKafka, OutsidePostgres]:
+    """The servers that `python -m pombo.backing serve` runs on that folder."""
+    try:
+        addresses = json.loads((data_dir / "addresses.json").read_text())
+    except FileNotFoundError:
+        raise NotServed(data_dir) from None
+    return OutsideKafka(addresses["kafka_bootstrap"]), OutsidePostgres(addresses["postgres_admin_dsn"])

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +35,12 @@ def spawn(
     """Start `command` with its output appended to `log`.
 
     It gets a session of its own, so that Ctrl-C in the terminal reaches only the runner, which stops things in
-    order. `die_with_parent` (tests) makes the kernel end it when the starting thread is killed; Linux only.
+    order. `die_with_parent` (tests) makes the kernel end it when we are killed: on Linux, and only from the main
+    thread, because the kernel means the thread that started it.
     """
     words = [str(word) for word in command]
-    if die_with_parent and sys.platform == "linux" and (setpriv := shutil.which("setpriv")):
+    setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
+    if die_with_parent and setpriv is not None and threading.current_thread() is threading.main_thread():
         words = [setpriv, "--pdeathsig", "INT", "--", *words]
     with log.open("ab") as output:
         child = subprocess.Popen(
@@ -68,8 +71,9 @@ def ended(process: psutil.Process, *, within_s: float) -> bool:
     return True
 
 
-def alive(process: psutil.Process | None) -> bool:
-    return process is not None and not ended(process, within_s=0)
+def living_pid(process: psutil.Process | None) -> int | None:
+    """The id of a process that still runs, whoever ended it."""
+    return process.pid if process is not None and not ended(process, within_s=0) else None
 
 
 def send(process: psutil.Process, number: signal.Signals) -> None:
