@@ -1,0 +1,1 @@
+"""How each provider speaks: requests, answers, webhooks. Pure, and imports nothing of ours."""

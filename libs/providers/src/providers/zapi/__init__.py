@@ -1,0 +1,21 @@
+"""Z-API, a hosted gateway to WhatsApp Web."""
+
+from providers.protocol import ProviderName
+from providers.zapi import instance, send, webhook
+
+
+class ZApi:
+    name: ProviderName = "zapi"
+    build_request = staticmethod(send.build_request)
+    read_response = staticmethod(send.read_response)
+    verify = staticmethod(webhook.verify)
+    read_webhook = staticmethod(webhook.read_webhook)
+    redact = staticmethod(webhook.redact)
+    connect_requests = staticmethod(instance.connect_requests)
+    state_request = staticmethod(instance.state_request)
+    webhook_requests = staticmethod(instance.webhook_requests)
+    disconnect_requests = staticmethod(instance.disconnect_requests)
+    delete_requests = staticmethod(instance.delete_requests)
+    read_call = staticmethod(instance.read_call)
+    look_up_request = staticmethod(instance.look_up_request)
+    read_look_up = staticmethod(instance.read_look_up)
