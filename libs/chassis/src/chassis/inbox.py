@@ -1,0 +1,301 @@
+"""The inbox: consumers whose effect is in PostgreSQL keep their offsets there, in the effect's own transaction.
+
+Kafka's group only says who reads which partition. An offset moves by compare-and-set, so a consumer that lost its
+partitions without knowing it cannot apply a record a second time.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
+from aiokafka.errors import KafkaError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis import kafka
+from chassis.database import Database, driver, is_passing
+from chassis.health import Readiness
+from chassis.kafka import Producer, Received, Unreadable
+from chassis.lifecycle import backoff_s, crash_point, pause
+from chassis.settings import KafkaSettings
+from chassis.telemetry import counter, gauge, log
+from contracts.envelope import Event
+from contracts.topics import Topic
+
+TRIES = 3  # of a record that fails alone, before it is parked
+TRY_AGAIN_S = 0.2
+PARKED_IN_A_ROW_MAX = 50
+_POLL_MS = 200
+_TELL_KAFKA_S = 5.0
+_INSERT = """
+INSERT INTO consumer_offset (consumer_group, topic, partition, next_offset)
+SELECT $1, topic, partition, 0 FROM unnest($2::text[], $3::int[]) AS k(topic, partition) ON CONFLICT DO NOTHING
+"""
+_SELECT = "SELECT topic, partition, next_offset FROM consumer_offset WHERE consumer_group = $1 AND topic = ANY($2)"
+_MOVE = """
+UPDATE consumer_offset AS o SET next_offset = m.next_offset
+FROM unnest($2::text[], $3::int[], $4::bigint[], $5::bigint[]) AS m(topic, partition, expected, next_offset)
+WHERE o.consumer_group = $1 AND o.topic = m.topic AND o.partition = m.partition AND o.next_offset = m.expected
+"""
+
+Handle = Callable[[AsyncConnection, Sequence[Received]], Awaitable[None]]
+_Place = tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """At least once from Kafka, effect once in PostgreSQL. Batches start at least `linger_ms` apart, so under load
+    they grow; a lone record is handled at once."""
+
+    group: str
+    topics: tuple[Topic, ...]
+    handles: tuple[type[Event], ...]
+    batch_max: int = 500
+    linger_ms: int = 50
+
+
+class TooManyParked(Exception):
+    """Many records in a row could not be handled: the fault is rather here than in them. Nothing more is skipped."""
+
+
+class _Fenced(Exception):
+    """The stored offset is not the expected one: another consumer has moved it."""
+
+
+def create_offsets() -> list[str]:
+    """For a migration of the service's schema."""
+    return [
+        """
+        CREATE TABLE consumer_offset (
+          consumer_group text NOT NULL,
+          topic text NOT NULL,
+          partition int NOT NULL,
+          next_offset bigint NOT NULL CHECK (next_offset >= 0),
+          PRIMARY KEY (consumer_group, topic, partition)
+        )
+        """
+    ]
+
+
+async def consume(
+    subscription: Subscription,
+    *,
+    settings: KafkaSettings,
+    database: Database,
+    producer: Producer,
+    handle: Handle,
+    after: Callable[[], Awaitable[None]] | None = None,
+    ready: Readiness | None = None,
+    stopping: asyncio.Event,
+) -> None:
+    """Reads until `stopping`; waits out PostgreSQL and Kafka. Raises TooManyParked."""
+    inbox = _Inbox(subscription, database, producer, handle, after, stopping, ready or Readiness())
+    failures = 0
+    while not stopping.is_set():
+        inbox.consumer = consumer = _consumer(subscription.group, settings)
+        try:
+            consumer.subscribe([topic.name for topic in subscription.topics], listener=inbox)
+            await consumer.start()
+            failures = 0
+            await inbox.read()
+        except Exception as error:
+            if not (is_passing(error) or kafka.passes(error)):
+                raise
+            failures += 1
+            log.warning("consumer_interrupted", group=subscription.group, error=type(error).__name__)
+            await pause(stopping, backoff_s(failures))
+        finally:
+            inbox.leave()
+            with contextlib.suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(5):
+                    await consumer.stop()
+
+
+class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(
+        self,
+        subscription: Subscription,
+        database: Database,
+        producer: Producer,
+        handle: Handle,
+        after: Callable[[], Awaitable[None]] | None,
+        stopping: asyncio.Event,
+        ready: Readiness,
+    ) -> None:
+        self.consumer: Any = None
+        self._positions: dict[TopicPartition, int] = {}  # next offset as stored; none = to be read again
+        self._joined = False
+        self._subscription, self._group, self._stopping, self._ready = subscription, subscription.group, stopping, ready
+        self._database, self._producer, self._handle, self._after = database, producer, handle, after
+        self._types = frozenset(event.__name__ for event in subscription.handles)
+        self._order = {topic.name: nth for nth, topic in enumerate(subscription.topics)}
+        self._in_a_row = 0
+        self._hopeless: dict[_Place, str] = {}  # records of this batch that failed alone, with the reason
+        self._parked: set[_Place] = set()  # of this batch: not to be parked again if the transaction is tried again
+        self.leave()
+
+    def leave(self) -> None:
+        self._positions.clear()
+        self._joined = False
+        self._ready.set(f"inbox {self._group}", False)
+
+    async def on_partitions_revoked(self, revoked: object) -> None:  # noqa: ARG002
+        self._positions.clear()
+
+    async def on_partitions_assigned(self, assigned: object) -> None:  # noqa: ARG002
+        # Only the reading loop positions, so a batch in flight finds its positions gone, never other ones.
+        self._positions.clear()
+        self._joined = True
+
+    async def read(self) -> None:
+        clock = asyncio.get_running_loop().time
+        next_at, tell_at = 0.0, clock() + _TELL_KAFKA_S
+        while not self._stopping.is_set():
+            if missing := self.consumer.assignment() - self._positions.keys():
+                await self._position(missing)
+            self._ready.set(f"inbox {self._group}", self._joined)
+            await pause(self._stopping, next_at - clock())
+            fetched = await self.consumer.getmany(timeout_ms=_POLL_MS, max_records=self._subscription.batch_max)
+            if batch := self._in_order(fetched):
+                full = len(batch) >= self._subscription.batch_max
+                next_at = clock() + (0 if full else self._subscription.linger_ms / 1000)
+                await self._apply_all(batch)
+            if clock() >= tell_at:
+                tell_at = clock() + _TELL_KAFKA_S
+                await self._tell_kafka()
+        await self._tell_kafka()
+
+    async def _position(self, partitions: set[TopicPartition]) -> None:
+        """Seeks each partition to its stored offset; to the start where there is none."""
+        keys = self._group, [p.topic for p in partitions], [p.partition for p in partitions]
+        ends = await self.consumer.end_offsets(partitions)
+        async with self._database.transaction() as connection:
+            raw = await driver(connection)
+            await raw.execute(_INSERT, *keys)
+            rows = await raw.fetch(_SELECT, *keys[:2])
+            stored = {TopicPartition(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+            cut = {p: (stored[p], 0) for p in partitions if stored[p] > ends[p]}
+            if cut:
+                # The log is shorter than what was read of it: Kafka was restored, or the topic made anew.
+                log.error("topic_was_cut", group=keys[0], topics=sorted({p.topic for p in cut}))
+                await self._move(connection, cut)
+        for partition in partitions & self.consumer.assignment():
+            self._positions[partition] = 0 if partition in cut else stored[partition]
+            self.consumer.seek(partition, self._positions[partition])
+
+    def _in_order(self, fetched: dict[TopicPartition, list[Any]]) -> list[Any]:
+        """By topic as subscribed, partition, offset; nothing of partitions whose position is not known."""
+        known = sorted(fetched.keys() & self._positions.keys(), key=lambda p: (self._order[p.topic], p.partition))
+        return [record for p in known for record in fetched[p] if record.offset >= self._positions[p]]
+
+    async def _apply_all(self, records: list[Any]) -> None:
+        """Until all are applied or parked, the partitions are lost, or the service stops."""
+        pending = [records]  # consecutive parts, the next one last
+        outages = tries = 0
+        while pending and not self._stopping.is_set():
+            part = pending[-1]
+            try:
+                await self._apply(part)
+            except _Fenced:
+                self._positions.clear()
+                break
+            except Exception as error:
+                if isinstance(error, TooManyParked) or _place(part[0]) in self._hopeless:
+                    raise
+                if is_passing(error) or kafka.passes(error):
+                    outages += 1
+                    log.warning("batch_waits", group=self._group, error=type(error).__name__, failures=outages)
+                    await pause(self._stopping, backoff_s(outages))
+                elif len(part) > 1:
+                    middle = len(part) // 2
+                    pending[-1:] = [part[middle:], part[:middle]]
+                elif (tries := tries + 1) < TRIES:
+                    await pause(self._stopping, TRY_AGAIN_S)
+                else:
+                    log.error("record_failed", group=self._group, exc_info=error)
+                    self._hopeless[_place(part[0])] = f"{type(error).__name__}: {error}"
+            else:
+                pending.pop()
+                outages = tries = 0
+        self._hopeless.clear()
+        self._parked.clear()
+
+    async def _apply(self, records: list[Any]) -> None:
+        """One transaction: the offsets first (a zombie waits on their rows and then fails), then the effect."""
+        readable, in_a_row = await self._read_or_park(records)
+        moves: dict[TopicPartition, tuple[int, int]] = {}
+        for record in records:
+            partition = TopicPartition(record.topic, record.partition)
+            if partition not in self._positions:
+                raise _Fenced
+            moves[partition] = (self._positions[partition], record.offset + 1)
+        async with self._database.transaction() as connection:
+            await self._move(connection, moves)
+            if readable:
+                await self._handle(connection, readable)
+            crash_point("inbox_handled")
+        crash_point("inbox_committed")
+        self._in_a_row = in_a_row
+        consumed = counter("pombo_records_consumed_total", "Records handled or passed over.", ("group",))
+        consumed.labels(self._group).inc(len(records))
+        for partition in moves.keys() & self._positions.keys():
+            self._positions[partition] = moves[partition][1]
+        if self._after is not None:
+            await self._after()
+
+    async def _read_or_park(self, records: list[Any]) -> tuple[list[Received], int]:
+        """What can be handled, and how many were parked in a row by now. Raises TooManyParked."""
+        readable, in_a_row = [], self._in_a_row
+        for record in records:
+            try:
+                if _place(record) in self._hopeless:
+                    raise Unreadable(self._hopeless[_place(record)])
+                if (read := kafka.received(record, self._types)) is not None:
+                    readable.append(read)
+                    in_a_row = 0
+            except Unreadable as error:
+                in_a_row += 1
+                if in_a_row > PARKED_IN_A_ROW_MAX:
+                    raise TooManyParked(f"{self._group} stopped at {_place(record)}; the last one: {error}") from error
+                if _place(record) not in self._parked:
+                    await kafka.park(self._producer, record, group=self._group, reason=str(error))
+                    self._parked.add(_place(record))
+        return readable, in_a_row
+
+    async def _move(self, connection: AsyncConnection, moves: dict[TopicPartition, tuple[int, int]]) -> None:
+        """Compare-and-set of the rows of these partitions, which it locks until the transaction ends."""
+        raw = await driver(connection)
+        columns = list(zip(*((p.topic, p.partition, *move) for p, move in moves.items()), strict=True))
+        status: str = await raw.execute(_MOVE, self._group, *columns)
+        if status != f"UPDATE {len(moves)}":
+            raise _Fenced
+
+    async def _tell_kafka(self) -> None:
+        """Only for tools that show lag; what counts is the stored offset."""
+        lag = gauge("pombo_consumer_lag_records", "Records not read yet.", ("group", "topic", "partition"))
+        for partition, position in self._positions.items():
+            behind = (self.consumer.highwater(partition) or position) - position
+            lag.labels(self._group, partition.topic, partition.partition).set(behind)
+        if self._positions:
+            with contextlib.suppress(KafkaError, TimeoutError):
+                async with asyncio.timeout(1):
+                    await self.consumer.commit(dict(self._positions))
+
+
+def _consumer(group: str, settings: KafkaSettings) -> Any:
+    return AIOKafkaConsumer(
+        bootstrap_servers=settings.bootstrap,
+        group_id=group,
+        group_instance_id=settings.group_instance_id,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        session_timeout_ms=settings.session_timeout_ms,
+        heartbeat_interval_ms=settings.session_timeout_ms // 4,
+        metadata_max_age_ms=30_000,
+    )
+
+
+def _place(record: Any) -> _Place:
+    return record.topic, record.partition, record.offset

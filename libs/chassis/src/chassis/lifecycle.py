@@ -1,0 +1,113 @@
+"""How a process lives: signals, its tasks in one group, a drain with a deadline, an exit code."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import uvloop
+
+from chassis.telemetry import flush_spans, log
+
+DRAIN_S = 20.0
+BACKOFF_MAX_S = 5.0
+_passed: Counter[str] = Counter()
+
+
+class TaskEnded(Exception):
+    """A task that should run until the service stops has ended by itself: look at what it logged last."""
+
+
+class DrainOverdue(Exception):
+    """The service did not stop within its drain deadline and was cut off."""
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+async def run(service: str, start: Callable[[asyncio.Event], Awaitable[None]], *, drain_s: float = DRAIN_S) -> None:
+    """Runs `start(stopping)` until SIGTERM or SIGINT sets `stopping`, then gives it `drain_s` to end.
+
+    Raises what `start` raises, TaskEnded if it ends unasked, DrainOverdue if it must be cancelled.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    log.info("service_starting", pid=os.getpid())
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            work = tasks.create_task(_awaited(start(stopping)), name=service)
+            asked = tasks.create_task(stopping.wait(), name="stopping")
+            await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
+            if not stopping.is_set():
+                asked.cancel()
+                if not work.cancelled() and work.exception() is None:
+                    raise TaskEnded(service)
+            else:
+                log.info("service_stopping", drain_s=drain_s)
+                await asyncio.wait({work}, timeout=drain_s)
+                if not work.done():
+                    work.cancel()
+                    raise DrainOverdue(f"{service} after {drain_s} s")
+        log.info("service_stopped")
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def run_tasks(stopping: asyncio.Event, tasks: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+    """Runs the named tasks side by side; if one dies, or ends before `stopping` is set, all are cancelled."""
+    async with asyncio.TaskGroup() as group:
+        for name, task in tasks.items():
+            group.create_task(_lasting(name, task, stopping), name=name)
+
+
+def main(work: Coroutine[Any, Any, None]) -> None:
+    """The end of `__main__`: runs on uvloop, logs what killed the service, exits with 0 or 1."""
+    try:
+        uvloop.run(work)
+    except Exception:  # noqa: BLE001  the outermost edge of the process
+        log.exception("service_died")
+        flush_spans()
+        sys.exit(1)
+    flush_spans()
+
+
+async def pause(stopping: asyncio.Event, delay_s: float) -> None:
+    """Waits, at most until `stopping` is set."""
+    if delay_s > 0:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await stopping.wait()
+
+
+def backoff_s(failures: int) -> float:
+    """Full jitter, at most BACKOFF_MAX_S."""
+    return random.uniform(0.05, min(BACKOFF_MAX_S, 0.1 * 2 ** min(failures, 10)))
+
+
+def crash_point(name: str) -> None:
+    """Ends the process here, as SIGKILL would, if CRASH_AT=<name>[:<nth>] asks for it. For tests of recovery."""
+    wanted, _, nth = os.environ.get("CRASH_AT", "").partition(":")
+    if wanted == name:
+        _passed[name] += 1
+        if _passed[name] == int(nth or 1):
+            os._exit(137)
+
+
+async def _lasting(name: str, task: Coroutine[Any, Any, None], stopping: asyncio.Event) -> None:
+    await task
+    if not stopping.is_set():
+        raise TaskEnded(name)
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work
