@@ -18,6 +18,7 @@ from pombo.backing import (
     postgres_server,
     unprivileged,
 )
+from pombo.backing.containers import container_settings
 from pombo.backing.processes import User
 
 
@@ -90,6 +91,14 @@ def test_without_docker_the_message_names_the_setting(tmp_path: Path, monkeypatc
     for server in (kafka_server, postgres_server):
         with pytest.raises(failures.DockerMissing, match="POMBO_BACKING"):
             server(tmp_path).start()
+
+
+def test_the_container_gets_the_settings_of_the_local_broker() -> None:
+    settings = container_settings(21_000, controller_port=21_001)
+    assert settings["KAFKA_ADVERTISED_LISTENERS"] == "PLAINTEXT://127.0.0.1:21000"
+    assert settings["KAFKA_LISTENERS"] == "PLAINTEXT://0.0.0.0:21000,CONTROLLER://127.0.0.1:21001"
+    assert settings["KAFKA_CONTROLLER_QUORUM_VOTERS"] == "1@127.0.0.1:21001"
+    assert settings["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
 
 
 def test_ports_are_chosen_once_for_a_folder(tmp_path: Path) -> None:

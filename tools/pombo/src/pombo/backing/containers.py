@@ -91,9 +91,7 @@ class DockerKafka(KeptContainer):
         port = kept_port(made_folder(data_dir), "kafka")
         self.bootstrap = f"{HOST}:{port}"
         container = DockerContainer(f"{KAFKA_IMAGE}:{kafka_version()}").with_bind_ports(port, port)
-        for line in _container_properties(port).splitlines():
-            name, _, value = line.partition("=")
-            container.with_env("KAFKA_" + name.upper().replace(".", "_"), value)
+        container.with_envs(**container_settings(port, controller_port=free_port({port})))
         super().__init__(container, "Kafka", lambda: kafka.answers_metadata(HOST, port))
 
 
@@ -110,12 +108,12 @@ class DockerPostgres(KeptContainer):
         super().__init__(container, "PostgreSQL", lambda: run_apart(_takes_connections(self.admin_dsn)))
 
 
-def _container_properties(port: int) -> str:
-    """The node's settings, listening on the container's addresses and named by the machine's."""
-    text = kafka.server_properties(Path("/var/lib/kafka/data"), port=port, controller_port=free_port({port}))
-    lines = [line for line in text.splitlines() if not line.startswith("listeners=")]
-    controller_port = text.partition("controller.quorum.voters=1@")[2].partition("\n")[0].rpartition(":")[2]
-    return "\n".join([*lines, f"listeners=PLAINTEXT://0.0.0.0:{port},CONTROLLER://{HOST}:{controller_port}"])
+def container_settings(port: int, *, controller_port: int) -> dict[str, str]:
+    """The node's settings as the image takes them: listening on all of the container, named by the machine's port."""
+    text = kafka.server_properties(Path("/var/lib/kafka/data"), port=port, controller_port=controller_port)
+    named = dict(line.split("=", 1) for line in text.splitlines())
+    named["listeners"] = f"PLAINTEXT://0.0.0.0:{port},CONTROLLER://{HOST}:{controller_port}"
+    return {f"KAFKA_{name.upper().replace('.', '_')}": value for name, value in named.items()}
 
 
 async def _takes_connections(dsn: str) -> bool:

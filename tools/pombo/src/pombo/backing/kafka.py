@@ -49,7 +49,7 @@ class LocalKafka:
 
     def start(self) -> None:
         """Start, or take over what an earlier run left running here; returns when it answers requests."""
-        if self.pid is not None:
+        if processes.stays(self._process):
             return
         self._process = self._left_over()
         if self._process is None:

@@ -1,5 +1,6 @@
 """PostgreSQL on this machine: the binaries of a wheel, started directly, data and port kept in a folder."""
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -73,12 +74,13 @@ class LocalPostgres:
 
     def start(self) -> None:
         """Start, or take over what an earlier run left running here; returns when it takes connections."""
-        if self.pid is not None:
+        if processes.stays(self._process):
             return
         self._process = self._left_over()
         if self._process is None:
             binaries = postgres_binaries(self._user)
             self._initialise(binaries)
+            self._await_orphans()
             check_port_free(self.port, self.data_dir)
             self._process = self._spawn(binaries)
         self._wait_until_ready(self._process)
@@ -90,11 +92,9 @@ class LocalPostgres:
         self._process = None
 
     def kill(self) -> None:
-        """The end that a crash is: SIGKILL to the postmaster; its children notice and leave."""
+        """The end that a crash is: SIGKILL to the postmaster; its children notice and leave by themselves."""
         if self._process is not None:
-            children = self._process.children()
             processes.stop(self._process, signal.SIGKILL, within_s=STOP_WITHIN_S)
-            psutil.wait_procs(children, timeout=STOP_WITHIN_S)
         self._process = None
 
     def remove(self) -> None:
@@ -115,6 +115,15 @@ class LocalPostgres:
         except (FileNotFoundError, ValueError):
             return None
         return processes.find(pid, having=str(self._cluster))
+
+    def _await_orphans(self) -> None:
+        """Children of a killed postmaster take a second or two to notice; a new one refuses to start beside them."""
+        orphans = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+                if process.name() == "postgres" and process.cwd() == str(self._cluster):
+                    orphans.append(process)
+        psutil.wait_procs(orphans, timeout=STOP_WITHIN_S)
 
     def _initialise(self, binaries: Path) -> None:
         """Once per data folder: `initdb` beside and rename, so that half a cluster is never taken for one."""

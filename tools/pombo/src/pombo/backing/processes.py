@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 LOG_TAIL_BYTES = 3_000
+DYING_WITHIN_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,11 @@ def ended(process: psutil.Process, *, within_s: float) -> bool:
 def living_pid(process: psutil.Process | None) -> int | None:
     """The id of a process that still runs, whoever ended it."""
     return process.pid if process is not None and not ended(process, within_s=0) else None
+
+
+def stays(process: psutil.Process | None) -> bool:
+    """Whether the process runs and goes on running: one that was just killed lives for some milliseconds more."""
+    return process is not None and not ended(process, within_s=DYING_WITHIN_S)
 
 
 def send(process: psutil.Process, number: signal.Signals) -> None:
