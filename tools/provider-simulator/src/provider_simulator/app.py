@@ -73,7 +73,7 @@ async def run(launch: Launch, ready: Callable[[str], None], stop: asyncio.Event)
         await stop.wait()
         await app.door.close(DRAIN_S)
         sweeper.cancel()
-        world.postman.close()
+        world.stop()
         world.witness.note("stopped", retrying=world.callbacks.retrying)
         world.witness.close()
 

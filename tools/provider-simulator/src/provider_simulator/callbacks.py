@@ -5,9 +5,10 @@ delay, reorder or double it before the first try.
 """
 
 import asyncio
-import hmac
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -46,9 +47,20 @@ def family(kind: str) -> str:
     return kind.partition("_")[0]
 
 
+@lru_cache(maxsize=1024)
+def _keyed(secret: str) -> "tuple[hashlib._Hash, hashlib._Hash]":
+    """The two halves of HMAC-SHA256, keyed once: a fresh HMAC for each webhook costs three times as much."""
+    key = secret.encode()
+    padded = (hashlib.sha256(key).digest() if len(key) > 64 else key).ljust(64, b"\0")
+    return hashlib.sha256(bytes(b ^ 0x36 for b in padded)), hashlib.sha256(bytes(b ^ 0x5C for b in padded))
+
+
 def sign(secret: str, body: bytes) -> str:
     """Meta's X-Hub-Signature-256."""
-    return "sha256=" + hmac.digest(secret.encode(), body, "sha256").hex()
+    inner, outer = (half.copy() for half in _keyed(secret))
+    inner.update(body)
+    outer.update(inner.digest())
+    return "sha256=" + outer.hexdigest()
 
 
 def header_lines(headers: dict[str, str]) -> bytes:

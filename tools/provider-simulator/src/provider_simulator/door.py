@@ -5,6 +5,7 @@ to cost little beside what it witnesses. Handlers are plain functions that answe
 """
 
 import asyncio
+import contextlib
 import socket
 import struct
 import time
@@ -199,6 +200,7 @@ class Connection(asyncio.Protocol):
     def next_request(self, done: Request) -> None:
         """The current request ended; take the next."""
         self._current = None
+        self._door.ended.set()
         if self._transport is not None and done.closed == "answered" and not done.keep_alive:
             self._transport.close()
         elif self._waiting:
@@ -219,6 +221,7 @@ class Door:
         self.handle = handle
         self.connections: set[Connection] = set()
         self.closing = False
+        self.ended = asyncio.Event()  # set whenever a request ends
         self._server: asyncio.Server | None = None
 
     async def open(self, host: str, port: int) -> str:
@@ -233,9 +236,11 @@ class Door:
         self.closing = True
         if self._server is not None:
             self._server.close()
-        deadline = time.monotonic() + drain_s
-        while self._busy() and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 - handlers answer from timers; nothing signals the last
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(drain_s):
+                while self._busy():
+                    self.ended.clear()
+                    await self.ended.wait()
         for connection in list(self.connections):
             connection.abort()
 

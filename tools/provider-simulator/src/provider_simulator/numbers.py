@@ -1,11 +1,13 @@
 """The numbers (Meta), instances (Evolution, Z-API) and templates that the simulator plays, and their tallies."""
 
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
 from provider_simulator.faults import Chance, Faults
+from provider_simulator.journeys import Journey
 from provider_simulator.limits import PairRate, SlidingWindow, UniquePeople
+from provider_simulator.people import Message
 from provider_simulator.settings import Behaviour, NumberLimits, SettingRefused, overlay
 
 KINDS = ("meta", "evolution_web", "evolution_cloud", "zapi")
@@ -41,6 +43,17 @@ class Hook:
     enabled: bool = True
     by_events: bool = False
     notify_sent_by_me: bool = False  # Z-API
+    by_kind: dict[str, str] = field(default_factory=dict)  # Z-API: a URL for one kind of callback
+
+
+@dataclass(slots=True)
+class Queued:
+    """A message in Z-API's queue: how it is listed, whose request it was, what will become of it."""
+
+    entry: dict[str, Any]
+    sending: Any  # world.Sending; numbers know nothing of requests
+    message: Message
+    journey: Journey
 
 
 @dataclass(slots=True)
@@ -87,6 +100,8 @@ class Number:
     windows: dict[str, int] = field(default_factory=dict)  # person -> wall ms of their last message
     turns: dict[int, int] = field(default_factory=dict)  # person -> requests so far, for the chance
     effective: Faults = field(default_factory=Faults)
+    queue: deque[Queued] = field(default_factory=deque)  # Z-API
+    pumping: bool = False  # the head of the queue waits for its moment
 
     def chance(self, seed: int, person: str) -> tuple[Chance, int]:
         """The chance of the next request to a person, and which request it is (0 the first)."""
@@ -108,6 +123,8 @@ class Number:
         self.tally = Tally(open_requests=self.tally.open_requests)
         self.throughput, self.pairs, self.uniques = SlidingWindow(), PairRate(), UniquePeople()
         self.windows, self.turns = {}, {}
+        self.queue.clear()
+        self.pumping = False
 
     def as_json(self) -> dict[str, Any]:
         """What the control API shows: everything but history. The fixtures' secrets are no secrets."""

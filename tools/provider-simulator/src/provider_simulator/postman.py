@@ -136,6 +136,7 @@ class Office:
         self._lines: set[Line] = set()
         self._opening = 0
         self.waiting: deque[Letter] = deque()
+        self.closed = False
 
     def post(self, letter: Letter) -> None:
         """Send now on a free connection, or wait for one."""
@@ -183,9 +184,15 @@ class Office:
         self._lines.discard(line)
         if line in self._free:
             self._free.remove(line)
-        if self.waiting and not self._lines and not self._opening:
+        if self.waiting and not self._lines and not self._opening and not self.closed:
             self._opening += 1
             self._spawn(self._open())
+
+    def close(self) -> None:
+        """Drop every connection."""
+        self.closed = True
+        for line in list(self._lines):
+            line.close()
 
     def sweep(self, now: float) -> None:
         """Give up on requests past their deadline and close connections idle for long."""
@@ -207,6 +214,7 @@ class Postman:
         self.timeout_s = timeout_s
         self._offices: dict[Address, Office] = {}
         self.open = 0
+        self._closed = False
 
     def post(self, target: Target, headers: bytes, body: bytes, done: Done) -> None:
         """POST; `headers` are whole header lines, each ended by CR LF."""
@@ -218,6 +226,8 @@ class Postman:
         self._send(target, b"GET %b\r\n" % target.head, done)
 
     def _send(self, target: Target, wire: bytes, done: Done) -> None:
+        if self._closed:
+            return
         office = self._offices.get(target.address)
         if office is None:
             office = Office(target.address, self.connections, self._spawn)
@@ -241,7 +251,7 @@ class Postman:
         return sum(len(office.waiting) for office in self._offices.values())
 
     def close(self) -> None:
-        """Drop every connection."""
+        """Drop every connection and post nothing more."""
+        self._closed = True
         for office in self._offices.values():
-            for line in list(office._lines):
-                line.close()
+            office.close()

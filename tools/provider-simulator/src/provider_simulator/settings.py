@@ -94,7 +94,8 @@ class Settings:
     time_scale: float = 1.0
     cards: bool = True
     keep_messages: int = 100_000
-    plain_hosts: tuple[str, ...] = ()  # host or host:port from which http media links are accepted
+    # Hosts (or host:port) for which http is as good as https in media links and webhook addresses.
+    plain_hosts: tuple[str, ...] = ("127.0.0.1", "localhost")
     evolution_api_key: str = "evolution-global-key"
     evolution_version: str = "2.3.7"
     evolution_licensed: bool = True  # only 2.4.0 asks

@@ -123,6 +123,12 @@ class World:
             number.forget()
             self.adopt(number)
 
+    def stop(self) -> None:
+        """Everything still planned becomes void."""
+        self.epoch += 1
+        self.callbacks.epoch += 1
+        self.postman.close()
+
     def draw(self, sending: Sending, to: str) -> None:
         """Fix the recipient, the card and the fate of a request."""
         number = sending.number
