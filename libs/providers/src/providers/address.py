@@ -1,6 +1,7 @@
 """Names of people and places as providers write them. Aliases are kept side by side, never merged here."""
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +23,19 @@ class Address:
         return bool(self.phone or self.lid or self.bsuid or self.group or self.newsletter or self.broadcast)
 
 
+NOBODY: Final = Address()
+
+
 def read_jid(jid: object) -> Address:
     """An address of WhatsApp Web: user, lid, group, channel or list; the device part is dropped."""
     if not isinstance(jid, str):
-        return Address()
+        return NOBODY
     user, at, server = jid.partition("@")
     if not at:
         return Address(phone=user or None)
     user = user.partition(":")[0]
     if not user:
-        return Address()
+        return NOBODY
     match server:
         case "s.whatsapp.net" | "c.us":
             return Address(phone=user)
@@ -44,7 +48,7 @@ def read_jid(jid: object) -> Address:
         case "broadcast":
             return Address(broadcast=jid)
         case _:
-            return Address()
+            return NOBODY
 
 
 def join_addresses(*addresses: Address) -> Address:

@@ -67,6 +67,8 @@ class LimitsAnswered:
     tier: str | None = None
     throughput: str | None = None
     status: str | None = None
+    unique_per_24h: int | None = None
+    messages_per_second: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,10 +166,16 @@ class AccountSeen(Seen):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSeen(Seen):
-    """A new messaging limit or quality. `tier`: TIER_* of a number, or the number of people in 24 h (-1: none)."""
+    """A new messaging limit or quality. `tier`: TIER_* of a number, or the number of people in 24 h (-1: none).
+
+    `unique_per_24h`: the same as a number, None where nothing was said or there is no limit.
+    `messages_per_second`: the number's new throughput, where it was told.
+    """
 
     event: str
     tier: str | int | None
+    unique_per_24h: int | None = None
+    messages_per_second: int | None = None
     account: str | None = None
     phone: str | None = None
 

@@ -133,7 +133,6 @@ def describe_event(event: seen.WebhookEvent) -> dict[str, Any]:
         if address:
             described[field] = _address(address)
     if isinstance(event, seen.EditSeen):
-        described.pop("text", None)
         described["new"] = {} if event.text is None else {"text": event.text}
     if isinstance(event, seen.StatusSeen) and event.failure is not None:
         described["error_class"] = event.failure.error_class

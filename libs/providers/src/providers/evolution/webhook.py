@@ -41,7 +41,10 @@ from providers.wire import (
 KEY_HEADERS: Final = ("apikey", "x-hook-token", "x-api-key")
 _SEPARATORS: Final = re.compile(r"[.\-\s]")
 # Inside a JSON string the quotes are escaped, so these match keys of the payload only, never a person's text.
-_SECRET_VALUES: Final = re.compile(rb'("(?:apikey|api_key|apiKey)"\s*:\s*)"(?:[^"\\]|\\.)*"')
+_SECRET_VALUES: Final = tuple(
+    (b'"' + name + b'"', re.compile(rb'("' + name + rb'"\s*:\s*)"(?:[^"\\]|\\.)*"'))
+    for name in (b"apikey", b"api_key", b"apiKey")
+)
 _DESTINATION: Final = re.compile(rb'("destination"\s*:\s*"[^"?\\]*)\?(?:[^"\\]|\\.)*"')
 
 
@@ -66,8 +69,10 @@ def verify(
 
 def redact(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
     """`apikey` may be the instance's real key, in Cloud mode even Meta's token; our address may hold one too."""
-    hidden = _SECRET_VALUES.sub(rb'\1"' + REDACTED.encode() + b'"', body)
-    return redact_headers(headers), _DESTINATION.sub(rb'\1"', hidden)
+    for name, value in _SECRET_VALUES:
+        if name in body:
+            body = value.sub(rb'\1"' + REDACTED.encode() + b'"', body)
+    return redact_headers(headers), _DESTINATION.sub(rb'\1"', body)
 
 
 def read_webhook(body: bytes, *, cloud: bool) -> list[WebhookEvent]:
@@ -108,7 +113,7 @@ def _read_status(data: Mapping[str, Any], channel: str | None, *, cloud: bool) -
     update has no status, and comes with edits too.
     """
     key = obj(data.get("key"))
-    message_id = text(data.get("keyId")) or text(key.get("id"))
+    message_id = text(data.get("keyId")) or text(key.get("id")) or text(data.get("id"))
     word = text(data.get("status")) or text(obj(data.get("update")).get("status")) or ""
     status = STATUSES.get(word.upper())
     from_me = data.get("fromMe", key.get("fromMe"))

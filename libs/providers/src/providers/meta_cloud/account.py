@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from providers.events import AccountSeen, Ignored, LimitSeen, TemplateSeen, WebhookEvent
+from providers.meta_cloud.codes import RATE_HIGH, people_per_24h
 from providers.wire import milliseconds, text, whole
 
 _DAY_MS = 86_400_000
@@ -47,12 +48,20 @@ def read_account_change(
         tier = _tier(value.get("max_daily_conversations_per_business")) or text(value.get("current_limit"))
         return LimitSeen(
             key=key, raw=value, channel=channel, at_ms=at_ms, event=event or "QUALITY", tier=tier, account=account,
-            phone=text(value.get("display_phone_number")),
+            phone=text(value.get("display_phone_number")), unique_per_24h=people_per_24h(tier),
+            messages_per_second=RATE_HIGH if event == "THROUGHPUT_UPGRADE" else None,
         )  # fmt: skip
     if field == "business_capability_update":
         tier = _tier(value.get("max_daily_conversations_per_business", value.get("max_daily_conversation_per_phone")))
         return LimitSeen(
-            key=key, raw=value, channel=channel, at_ms=at_ms, event="CAPABILITY", tier=tier, account=account
+            key=key,
+            raw=value,
+            channel=channel,
+            at_ms=at_ms,
+            event="CAPABILITY",
+            tier=tier,
+            account=account,
+            unique_per_24h=people_per_24h(tier),
         )
     if field in _TEMPLATE_FIELDS:
         said_now = event or text(value.get("new_quality_score")) or text(value.get("new_category")) or field

@@ -3,6 +3,7 @@
 https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes/
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
@@ -17,8 +18,8 @@ TEXT_LIMIT: Final = 4096
 CAPTION_LIMIT: Final = 1024
 LABEL_LIMIT: Final = 512
 # Messages a second and number, in and out together: standard, upgraded, coexistence.
-RATE_STANDARD, RATE_HIGH, RATE_COEXISTENCE = 80, 1000, 20
-PAIR_SECONDS: Final = 6
+RATE_STANDARD, RATE_HIGH = 80, 1000
+_TIER: Final = re.compile(r"TIER_(\d+)(K?)")
 
 STATUSES: Final[Mapping[str, Delivery]] = {
     "sent": "sent",
@@ -88,6 +89,14 @@ _SCOPES: Final[Mapping[str, Literal["number", "pair", "account", "app"]]] = {
     f.ACCOUNT_RATE.name: "account",
     f.APP_RATE.name: "app",
 }
+
+
+def people_per_24h(tier: str | int | None) -> int | None:
+    """Unique people in 24 h outside a service window; None = no limit, or not said."""
+    if isinstance(tier, int):
+        return tier if tier > 0 else None
+    known = _TIER.fullmatch(tier or "")
+    return int(known.group(1)) * (1000 if known.group(2) else 1) if known else None
 
 
 def classify(code: int) -> Failure:

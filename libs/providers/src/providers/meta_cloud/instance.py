@@ -16,7 +16,7 @@ from providers.calls import (
     LookUpFailed,
     WebhookTarget,
 )
-from providers.meta_cloud.codes import read_error
+from providers.meta_cloud.codes import RATE_HIGH, RATE_STANDARD, people_per_24h, read_error
 from providers.meta_cloud.send import graph_headers, graph_url
 from providers.protocol import Account, HttpRequest, OutboundMessage, Rejected, Throttled
 from providers.wire import obj, read_any, text
@@ -25,6 +25,9 @@ FIELDS: Final = (
     "display_phone_number,verified_name,quality_rating,status,name_status,code_verification_status,throughput,"
     "platform_type,health_status,whatsapp_business_manager_messaging_limit"
 )
+
+
+_RATES: Final[Mapping[str, int]] = {"STANDARD": RATE_STANDARD, "HIGH": RATE_HIGH}
 
 
 def state_request(account: Account) -> HttpRequest:
@@ -63,13 +66,17 @@ def read_call(status: int, headers: Mapping[str, str], body: bytes) -> CallAnswe
     if not 200 <= status < 300:
         return CallFailed(f.PROVIDER_BUSY, status, retryable=status >= 500 or status == 429)
     if "display_phone_number" in answer or "quality_rating" in answer:
+        throughput = text(obj(answer.get("throughput")).get("level"))
+        tier = _tier(answer)
         return LimitsAnswered(
             phone=text(answer.get("display_phone_number")),
             verified_name=text(answer.get("verified_name")),
             quality=text(answer.get("quality_rating")),
-            tier=_tier(answer),
-            throughput=text(obj(answer.get("throughput")).get("level")),
+            tier=tier,
+            throughput=throughput,
             status=text(answer.get("status")),
+            unique_per_24h=people_per_24h(tier),
+            messages_per_second=_RATES.get(throughput or ""),
         )
     return CallDone(answer)
 

@@ -15,7 +15,7 @@ import orjson
 
 from providers import failures as f
 from providers.events import Address
-from providers.meta_cloud.codes import LABEL_LIMIT, read_error, unreadable_answer
+from providers.meta_cloud.codes import CAPTION_LIMIT, LABEL_LIMIT, TEXT_LIMIT, read_error, unreadable_answer
 from providers.protocol import (
     Accepted,
     Account,
@@ -86,6 +86,9 @@ def build_request(message: OutboundMessage, account: Account) -> HttpRequest:
 
 
 def _content(content: Content) -> tuple[str, dict[str, Any]]:
+    limit = TEXT_LIMIT if content.kind == "text" else CAPTION_LIMIT
+    if content.kind not in ("template", "audio") and len(content.text) > limit:
+        raise UnsendableMessage(Rejected(f.BAD_REQUEST, text=f"longer than {limit} characters"))
     if content.kind == "text":
         return "text", {"body": content.text, "preview_url": False}
     if content.kind == "template":

@@ -7,7 +7,7 @@ each has a key space of its own.
 from collections.abc import Mapping
 from typing import Any, Final
 
-from providers.address import join_addresses
+from providers.address import NOBODY, join_addresses
 from providers.events import (
     Address,
     CallSeen,
@@ -68,7 +68,7 @@ def read_phone(value: object, *, is_group: bool = False) -> Address:
     """A chat or person as Z-API writes it: digits, or with a suffix that says what it is."""
     name = text(value)
     if name is None:
-        return Address()
+        return NOBODY
     if name.endswith(("-group", "@g.us")) or is_group:
         return Address(group=name)
     if name.endswith("@lid"):
@@ -90,11 +90,10 @@ def _read_peer(payload: Mapping[str, Any]) -> Address:
 
 
 def _read_participant(payload: Mapping[str, Any], peer: Address) -> Address:
-    named = join_addresses(
-        Address(phone=read_phone(payload.get("participantPhone")).phone),
-        read_phone(payload.get("participantPhone")),
-        Address(lid=read_phone(payload.get("participantLid")).lid),
-    )
+    named = NOBODY
+    if payload.get("participantPhone") or payload.get("participantLid"):
+        phone, lid = read_phone(payload.get("participantPhone")), read_phone(payload.get("participantLid"))
+        named = Address(phone=phone.phone, lid=phone.lid or lid.lid)
     if named or not peer.group or payload.get("fromMe") is True:
         return named
     return Address(lid=read_phone(payload.get("senderLid")).lid)
@@ -116,7 +115,7 @@ def read_received(payload: Mapping[str, Any], channel: str | None) -> WebhookEve
         "origin": origin,
         "profile": None if from_me else text(payload.get("senderName")),
     }
-    content = next((name for name in _CONTENT if isinstance(payload.get(name), dict)), None)
+    content = _find_content(payload)
     notice = text(payload.get("notification"))
     if content is None and notice is not None:
         return _read_notice(payload, notice, chat)
@@ -133,6 +132,14 @@ def read_received(payload: Mapping[str, Any], channel: str | None) -> WebhookEve
     if content == "reaction":
         return _read_reaction(payload, chat)
     return _read_message(payload, content, chat)
+
+
+def _find_content(payload: Mapping[str, Any]) -> str | None:
+    """The key of the content; in doubt the first of our table, as a text may stand beside richer content."""
+    keys = [name for name in _CONTENT.keys() & payload.keys() if isinstance(payload[name], dict)]
+    if len(keys) > 1:
+        return next(name for name in _CONTENT if name in keys)
+    return keys[0] if keys else None
 
 
 def _text_of(payload: Mapping[str, Any], content: str | None) -> str | None:
