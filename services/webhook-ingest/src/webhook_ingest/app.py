@@ -1,0 +1,110 @@
+"""The composition root: everything is made here, by hand, top to bottom."""
+
+import asyncio
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import uvicorn
+from faststream.kafka import KafkaBroker
+
+from chassis.database import Database
+from chassis.health import Readiness, serve_health
+from chassis.inbox import consume
+from chassis.kafka import Producer
+from chassis.lifecycle import run_tasks, utc_now
+from chassis.secrets import SecretBox
+from webhook_ingest.consumers import INSTANCES, Translator, on_instances
+from webhook_ingest.directory import Directory
+from webhook_ingest.http import Door
+from webhook_ingest.intake import Intake, IntakeSettings
+from webhook_ingest.settings import Settings
+
+SERVICE = "webhook-ingest"
+SCHEMA = "webhook_ingest"
+
+
+class QuietServer(uvicorn.Server):
+    """Leaves the signals to the process's lifecycle."""
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def build_door(settings: Settings, directory: Directory, intake: Intake) -> Door:
+    secrets = settings.app_secrets.get_secret_value().split(",") if settings.app_secrets else []
+    token = settings.verify_token.get_secret_value() if settings.verify_token else ""
+    return Door(
+        directory,
+        intake,
+        now=utc_now,
+        body_max_bytes=settings.body_max_bytes,
+        verify_tokens=(token,) if token else (),
+        app_secrets=tuple(secret.strip() for secret in secrets if secret.strip()),
+        trust_traceparent=settings.trust_traceparent,
+    )
+
+
+async def serve(settings: Settings, stopping: asyncio.Event) -> None:
+    """Runs until `stopping`: the door first, then what feeds on it; stops in reverse."""
+    readiness = Readiness("translator")
+    database = Database.connect(settings.postgres, schema=SCHEMA, application_name=SERVICE)
+    directory = Directory(database, SecretBox(settings.secrets))
+    producer = Producer(settings.kafka, client_id=SERVICE)
+    intake = Intake(producer, database, IntakeSettings(settings.publish_wait_s, settings.spool_poll_s))
+    server = QuietServer(
+        uvicorn.Config(
+            build_door(settings, directory, intake),
+            host=settings.http_host,
+            port=settings.http_port,
+            http="httptools",
+            loop="uvloop",
+            lifespan="off",
+            log_config=None,
+            access_log=False,  # paths hold secrets
+            timeout_graceful_shutdown=5,
+        )
+    )
+    broker = KafkaBroker(settings.kafka.bootstrap, logger=None)
+    Translator(directory, producer, batch_max=settings.translator_batch_max).subscribe(broker)
+
+    async def translate() -> None:
+        await broker.start()
+        readiness.set("translator", True)
+        await stopping.wait()
+        await broker.stop()
+
+    async def receive() -> None:
+        await directory.refresh()
+        await server.serve()
+
+    async def close_door() -> None:
+        await stopping.wait()
+        server.should_exit = True
+
+    await producer.start()
+    try:
+        await run_tasks(
+            stopping,
+            {
+                "health": serve_health(settings.health, readiness, stopping),
+                "door": receive(),
+                "close the door": close_door(),
+                "spool": intake.drain(stopping),
+                "directory": directory.keep_fresh(settings.directory_refresh_s, stopping),
+                "translator": translate(),
+                "instances": consume(
+                    INSTANCES,
+                    settings=settings.kafka,
+                    database=database,
+                    producer=producer,
+                    handle=on_instances,
+                    after=directory.refresh,
+                    ready=readiness,
+                    stopping=stopping,
+                ),
+            },
+        )
+    finally:
+        await producer.stop()
+        await database.close()

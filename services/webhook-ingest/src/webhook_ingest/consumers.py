@@ -1,0 +1,171 @@
+"""What this service reads: instances (offsets in PostgreSQL) and its own raw webhooks (the translator).
+
+The translator's effect is in Kafka, so its offsets are too: at least once, committed after the normalised events are
+acknowledged. A repetition does no harm, the events' ids are derived from the provider's.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from uuid import UUID
+
+from aiokafka import ConsumerRecord
+from faststream import AckPolicy
+from faststream.kafka import KafkaBroker
+from faststream.kafka.annotations import KafkaMessage
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.inbox import Subscription
+from chassis.kafka import Outgoing, Producer, Received, outgoing, park
+from chassis.telemetry import counter, log, span
+from contracts import topics
+from contracts.codec import Undecodable, UnknownType, decode
+from contracts.envelope import Envelope, UnreadableEnvelope, read_headers
+from contracts.ids import event_id
+from contracts.instances import InstanceConfigured
+from contracts.webhooks import WebhookProvider, WebhookReceived
+from providers.events import LimitSeen, UnreadablePayload, WebhookEvent
+from providers.protocol import ProviderName
+from providers.registry import PROVIDERS
+from webhook_ingest.admission import KnownInstance
+from webhook_ingest.directory import Directory
+from webhook_ingest.reports import Report, Unplaced, body_of, read_reports
+from webhook_ingest.store import save_instances
+
+INSTANCES = Subscription(group="webhook-ingest", topics=(topics.INSTANCES,), handles=(InstanceConfigured,))
+TRANSLATOR_GROUP = "webhook-translator"
+RETRY_S = 1.0
+SOURCE = "webhook-ingest"
+# How a payload without an instance in its address is read: only Meta mixes numbers in one POST.
+MIXED: dict[WebhookProvider, ProviderName] = {"evolution": "evolution_web", "meta": "meta_cloud", "zapi": "zapi"}
+
+
+async def on_instances(connection: AsyncConnection, records: Sequence[Received]) -> None:
+    await save_instances(
+        connection,
+        [
+            (
+                record.envelope.account_id,
+                UUID(record.envelope.subject),
+                record.envelope.stream_version or 0,
+                record.event,
+            )
+            for record in records
+            if isinstance(record.event, InstanceConfigured) and record.envelope.account_id is not None
+        ],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A raw webhook that could not be translated, with the reason: parked, replayable with a better parser."""
+
+    record: ConsumerRecord
+    reason: str
+
+
+class Translator:
+    """Raw webhooks to normalised events: `subscribe` registers it with FastStream, one batch at a time."""
+
+    def __init__(self, directory: Directory, producer: Producer, *, batch_max: int) -> None:
+        self._directory = directory
+        self._producer = producer
+        self._batch_max = batch_max
+        self._retries = counter("pombo_consumer_retries_total", "Batches tried again.", ("group",)).labels(
+            TRANSLATOR_GROUP
+        )
+
+    def subscribe(self, broker: KafkaBroker) -> None:
+        """MANUAL: acknowledged only when every normalised event is; a batch holds all that was fetched, so committing
+        the fetch position commits exactly this batch."""
+        broker.subscriber(
+            topics.WEBHOOK_RECEIVED.name,
+            batch=True,
+            group_id=TRANSLATOR_GROUP,
+            ack_policy=AckPolicy.MANUAL,
+            auto_offset_reset="earliest",
+            max_records=self._batch_max,
+            batch_timeout_ms=20,
+            decoder=_leave_raw,
+        )(self.on_webhooks)
+
+    async def on_webhooks(self, message: KafkaMessage) -> None:
+        """Repeats the batch until Kafka took its effect: raising would drop it (FastStream logs and goes on)."""
+        records: Sequence[ConsumerRecord] = message.raw_message
+        while True:
+            try:
+                await self.translate(records)
+                await message.ack()
+                return
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the edge of the loop: nothing is lost, the batch waits
+                self._retries.inc()
+                log.warning("translation_postponed", error=type(error).__name__, detail=str(error))
+                await asyncio.sleep(RETRY_S)
+
+    async def translate(self, records: Sequence[ConsumerRecord]) -> int:
+        """Publishes the normalised events of `records`; what cannot be read is parked. Returns how many events."""
+        published: list[Outgoing] = []
+        unread: list[Unread] = []
+        await self._directory.refresh_if_older()
+        for record in records:
+            try:
+                events, unplaced = self._read(record)
+                published += events
+                unread += [Unread(record, one.reason) for one in unplaced[:1]]
+            except (UnreadablePayload, UnreadableEnvelope, Undecodable, UnknownType) as error:
+                unread.append(Unread(record, f"{type(error).__name__}: {error}"))
+        await self._producer.publish(published)
+        for one in unread:
+            await park(self._producer, one.record, group=TRANSLATOR_GROUP, reason=one.reason)
+        return len(published)
+
+    def _read(self, record: ConsumerRecord) -> tuple[list[Outgoing], list[Unplaced]]:
+        """Raises what `read_webhook` raises, or UnreadablePayload."""
+        envelope, webhook = read_webhook(record)
+        with span("webhook translated", traceparent=envelope.traceparent) as traceparent:
+            known = self._directory.by_id(webhook.instance_id) if webhook.instance_id else None
+            provider = PROVIDERS[known.provider if known else MIXED[webhook.provider]]
+            seen = provider.read_webhook(body_of(webhook))
+            reports, unplaced = read_reports(seen, partial(self._find, known), webhook.received_at)
+            return [_outgoing(report, envelope, traceparent) for report in reports], unplaced
+
+    def _find(self, known: KnownInstance | None, event: WebhookEvent) -> KnownInstance | None:
+        """The instance that the address named, else the number that the event names."""
+        if known is not None:
+            return known
+        if event.channel:
+            return self._directory.by_phone_number_id(event.channel)
+        if isinstance(event, LimitSeen) and event.phone:
+            return self._directory.by_phone_number(event.phone)
+        return None
+
+
+def _outgoing(report: Report, cause: Envelope, traceparent: str | None) -> Outgoing:
+    return outgoing(
+        report.topic,
+        report.key,
+        report.event,
+        source=SOURCE,
+        account_id=report.instance.account_id,
+        time=cause.time,
+        event_id=event_id(SOURCE, str(report.instance.id), report.fact),
+        correlation_id=cause.correlation_id,
+        causation_id=cause.id,
+        traceparent=traceparent,
+    )
+
+
+def read_webhook(record: ConsumerRecord) -> tuple[Envelope, WebhookReceived]:
+    """Raises UnreadableEnvelope, UnknownType or Undecodable."""
+    envelope = read_headers(record.headers)
+    event = decode(envelope.type, envelope.version, record.value or b"")
+    if not isinstance(event, WebhookReceived):
+        raise UnknownType(f"{envelope.type} does not belong on this topic")
+    return envelope, event
+
+
+async def _leave_raw(_message: KafkaMessage) -> bytes:
+    return b""

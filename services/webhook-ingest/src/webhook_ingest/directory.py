@@ -1,0 +1,113 @@
+"""The instances that the door knows, in memory, never older than a set time."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from hashlib import sha256
+from time import monotonic
+from uuid import UUID
+
+from asyncpg import InterfaceError, PostgresError
+from sqlalchemy.exc import SQLAlchemyError
+
+from chassis.database import Database
+from chassis.lifecycle import pause
+from chassis.secrets import SecretBox, UnreadableSecret
+from chassis.telemetry import log
+from providers.protocol import WebhookKeys
+from webhook_ingest.admission import KnownInstance
+from webhook_ingest.store import InstanceRow, latest_revision, load_instances
+
+REFUSAL_REFRESH_S = 0.2  # a flood of bad keys costs at most five queries a second
+
+
+class Directory:
+    """Reads are lock-free dictionary look-ups; `refresh` swaps the dictionaries when a revision is new."""
+
+    def __init__(self, database: Database, box: SecretBox) -> None:
+        self._database = database
+        self._box = box
+        self._revision = -1
+        self._refreshed_at = 0.0
+        self._by_id: dict[UUID, KnownInstance] = {}
+        self._by_phone_number_id: dict[str, KnownInstance] = {}
+        self._refreshing = asyncio.Lock()
+
+    def by_id(self, instance_id: UUID) -> KnownInstance | None:
+        return self._by_id.get(instance_id)
+
+    def find(self, text: str) -> KnownInstance | None:
+        """By our id as it stands in an address."""
+        try:
+            return self._by_id.get(UUID(text))
+        except ValueError:
+            return None
+
+    def by_phone_number_id(self, phone_number_id: str) -> KnownInstance | None:
+        return self._by_phone_number_id.get(phone_number_id)
+
+    def by_phone_number(self, phone_number: str) -> KnownInstance | None:
+        return next((known for known in self._by_id.values() if known.phone_number == phone_number), None)
+
+    def by_gateway_name(self, name: str) -> Iterator[KnownInstance]:
+        return (known for known in self.of_kind("evolution") if known.gateway_instance == name)
+
+    def of_kind(self, prefix: str) -> Iterator[KnownInstance]:
+        return (known for known in self._by_id.values() if known.provider.startswith(prefix))
+
+    async def refresh_if_older(self) -> None:
+        """Asked before a refusal: the instance may have been created, or its key rotated, a moment ago."""
+        if monotonic() - self._refreshed_at > REFUSAL_REFRESH_S:
+            with suppress(SQLAlchemyError, PostgresError, InterfaceError, OSError, TimeoutError):
+                await self.refresh()
+
+    async def refresh(self) -> None:
+        """One cheap query when nothing changed."""
+        self._refreshed_at = monotonic()
+        async with self._refreshing, self._database.transaction() as connection:
+            revision = await latest_revision(connection)
+            if revision == self._revision:
+                return
+            rows = await load_instances(connection)
+        known = [instance for row in rows if (instance := self._unseal(row)) is not None]
+        self._by_id = {instance.id: instance for instance in known}
+        self._by_phone_number_id = {i.phone_number_id: i for i in known if i.phone_number_id}
+        self._revision = revision
+
+    async def keep_fresh(self, every_s: float, stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            try:
+                await self.refresh()
+            except Exception as error:  # noqa: BLE001 - the edge of the loop: what is known stays known
+                log.warning("instances_not_refreshed", error=type(error).__name__)
+            await pause(stopping, every_s)
+
+    def _unseal(self, row: InstanceRow) -> KnownInstance | None:
+        try:
+            return self._known(row)
+        except UnreadableSecret as error:
+            log.error("instance_not_readable", instance_id=str(row.id), error=str(error))
+            return None
+
+    def _known(self, row: InstanceRow) -> KnownInstance:
+        def clear(field: str) -> str | None:
+            sealed = row.credentials.get(field)
+            if sealed is None:
+                return None
+            return self._box.open(sealed, account_id=row.account_id, instance_id=row.id, field=field)
+
+        app_secret, token = clear("app_secret"), clear("token")
+        return KnownInstance(
+            id=row.id,
+            account_id=row.account_id,
+            provider=row.provider,
+            gateway_instance=row.gateway_instance,
+            phone_number_id=row.phone_number_id,
+            phone_number=row.phone_number,
+            keys=WebhookKeys(
+                signing_secrets=(app_secret,) if app_secret else (),
+                key_hashes=frozenset(row.key_hashes),
+                token_hashes=frozenset({sha256(token.encode()).hexdigest()}) if token else frozenset(),
+            ),
+            verify_token=clear("verify_token"),
+        )

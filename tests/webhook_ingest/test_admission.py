@@ -1,0 +1,103 @@
+"""Who may hand in a webhook."""
+
+import hmac
+from hashlib import sha256
+from uuid import UUID
+
+import pytest
+
+from providers.protocol import WebhookKeys
+from webhook_ingest.admission import (
+    Admitted,
+    KnownInstance,
+    Refused,
+    admit_evolution,
+    admit_meta,
+    admit_zapi,
+    answer_handshake,
+)
+
+ACCOUNT = UUID(int=1)
+
+
+def digest(key: str) -> str:
+    return sha256(key.encode()).hexdigest()
+
+
+def instance(number: int, *keys: str, token: str | None = None) -> KnownInstance:
+    return KnownInstance(
+        id=UUID(int=number),
+        account_id=ACCOUNT,
+        provider="evolution_web",
+        gateway_instance="loja",
+        phone_number_id=None,
+        phone_number=None,
+        keys=WebhookKeys(
+            key_hashes=frozenset(digest(key) for key in keys),
+            token_hashes=frozenset({digest(token)}) if token else frozenset(),
+        ),
+    )
+
+
+def test_an_unknown_instance_is_asked_to_come_again_because_it_may_be_just_being_created() -> None:
+    assert admit_evolution((), {"apikey": "k"}, b"{}") == Refused(503, "unknown_instance")
+
+
+def test_a_known_instance_with_a_wrong_key_is_refused_for_good() -> None:
+    assert admit_evolution((instance(1, "right"),), {"apikey": "wrong"}, b"{}") == Refused(401, "bad_key")
+    assert admit_evolution((instance(1, "right"),), {}, b"{}") == Refused(401, "bad_key")
+
+
+@pytest.mark.parametrize("key", ["old", "new"])
+def test_both_keys_are_accepted_while_one_rotates(key: str) -> None:
+    known = instance(1, "old", "new")
+    assert admit_evolution((known,), {"apikey": key}, b"{}") == Admitted(known)
+
+
+def test_two_accounts_may_use_one_name_and_the_key_tells_them_apart() -> None:
+    ours, theirs = instance(1, "ours"), instance(2, "theirs")
+    assert admit_evolution((ours, theirs), {"apikey": "theirs"}, b"{}") == Admitted(theirs)
+
+
+def test_the_secret_in_the_path_names_the_zapi_instance() -> None:
+    first, second = instance(1, "one"), instance(2, "two")
+    assert admit_zapi((first, second), {}, b"{}", "two") == Admitted(second)
+    assert admit_zapi((first, second), {}, b"{}", "three") == Refused(401, "bad_key")
+
+
+def test_a_zapi_token_that_is_sent_must_be_the_instances() -> None:
+    known = instance(1, "secret", token="its-token")
+    assert admit_zapi((known,), {"z-api-token": "its-token"}, b"{}", "secret") == Admitted(known)
+    assert admit_zapi((known,), {"z-api-token": "another"}, b"{}", "secret") == Refused(401, "bad_key")
+
+
+def signed(secret: str, body: bytes) -> dict[str, str]:
+    return {"x-hub-signature-256": "sha256=" + hmac.new(secret.encode(), body, sha256).hexdigest()}
+
+
+def test_a_meta_webhook_signed_with_any_active_secret_is_admitted() -> None:
+    assert admit_meta(("a", "b"), signed("b", b'{"x":1}'), b'{"x":1}') == Admitted(None)
+
+
+@pytest.mark.parametrize("position", range(8))
+def test_a_flipped_bit_anywhere_breaks_the_signature(position: int) -> None:
+    body = b'{"x": 1}'
+    flipped = body[:position] + bytes([body[position] ^ 1]) + body[position + 1 :]
+    assert admit_meta(("a",), signed("a", body), flipped) == Refused(401, "bad_signature")
+
+
+@pytest.mark.parametrize("headers", [{}, {"x-hub-signature-256": ""}, {"x-hub-signature-256": "sha256=é"}])
+def test_a_missing_or_broken_signature_is_refused(headers: dict[str, str]) -> None:
+    assert admit_meta(("a",), headers, b"{}") == Refused(401, "bad_signature")
+
+
+def test_without_any_secret_nothing_is_admitted() -> None:
+    assert admit_meta((), signed("", b"{}"), b"{}") == Refused(401, "bad_signature")
+
+
+def test_the_handshake_echoes_the_challenge_only_to_whom_knows_the_token() -> None:
+    query = {"hub.mode": "subscribe", "hub.verify_token": "t", "hub.challenge": "1158201444"}
+    assert answer_handshake(query, ["other", "t"]) == "1158201444"
+    assert answer_handshake(query, ["other"]) is None
+    assert answer_handshake(query | {"hub.mode": "x"}, ["t"]) is None
+    assert answer_handshake({}, [""]) is None
