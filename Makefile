@@ -22,6 +22,9 @@ setup: .venv/.installed ## virtual environment from requirements.lock, members e
 
 lock: ## resolve the dependencies again and write requirements.lock
 	uv lock -q --upgrade && uv export -q --all-packages --no-emit-workspace --no-header -o requirements.lock
+	mkdir -p deploy/requirements
+	for member in $(notdir $(wildcard services/*)) provider-simulator; do uv export -q --package $$member --no-dev \
+	  --no-emit-workspace --no-header --no-annotate -o deploy/requirements/$$member.lock; done
 
 lint: setup ## ruff, strict types, import rules, style checks
 	ruff format --check .
