@@ -2,8 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.resources import files
 from typing import Any
 from uuid import UUID
@@ -27,6 +27,7 @@ _RECONNECT_S = 0.5
 # Server away, shutting down or starting (08, 57P), out of resources (53), read-only after a failover (25006),
 # deadlock (40P01), serialization (40001), lock timeout (55P03): the same work may succeed later.
 _PASSING_STATE = re.compile(r"08...|53...|57P..|25006|40P01|40001|55P03")
+_SET_LOCAL = "SELECT set_config(name, value, true) FROM unnest($1::text[], $2::text[]) AS s(name, value)"
 _NAME = re.compile(r"[a-z_][a-z0-9_]*(?:\.[a-z_][a-z0-9_]*)?")
 
 
@@ -68,25 +69,19 @@ class Database:
         async with self._engine.connect() as connection:
             raw = await driver(connection)
             scope = raw.transaction()
-            try:
+            with _terminating(raw):
                 await scope.start()
+            try:
                 if local:
-                    await raw.execute(
-                        "SELECT set_config(name, value, true) FROM unnest($1::text[], $2::text[]) AS s(name, value)",
-                        list(local),
-                        list(local.values()),
-                    )
+                    await raw.execute(_SET_LOCAL, list(local), list(local.values()))
                 yield connection
             except BaseException:
-                await _abandon(raw, scope)
+                # The first error is the one to tell, also where the connection was lost with it.
+                with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError), _terminating(raw):
+                    await scope.rollback()
                 raise
-            try:
+            with _terminating(raw):
                 await scope.commit()
-            except BaseException:
-                # Whether it committed is unknown; such a connection must not go back to the pool.
-                if raw.is_closed() or raw.is_in_transaction():
-                    raw.terminate()
-                raise
 
     async def copy(
         self, connection: AsyncConnection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
@@ -217,13 +212,14 @@ def TENANT_POLICY(  # noqa: N802
     ]
 
 
-async def _abandon(raw: asyncpg.Connection, scope: Any) -> None:
-    """Rolls back; a connection that cannot is thrown away (the server rolls back what it had)."""
+@contextmanager
+def _terminating(raw: asyncpg.Connection) -> Iterator[None]:
+    """If BEGIN, ROLLBACK or COMMIT is cut short, nobody knows whether a transaction is open: such a connection must
+    not go back to the pool, where the next user would work, and see, inside what was left open."""
     try:
-        if not raw.is_closed() and raw.is_in_transaction():
-            await scope.rollback()
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
-        raw.terminate()
+        yield
+    except asyncpg.IntegrityConstraintViolationError:
+        raise  # a deferred constraint refused the COMMIT, which ended the transaction
     except BaseException:
         raw.terminate()
         raise
