@@ -1,0 +1,154 @@
+"""The composition root: makes everything of one sender by hand, starts it, and stops it in the reverse order."""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Coroutine
+from typing import Any
+from uuid import UUID
+
+from chassis.database import Database
+from chassis.health import Readiness, serve_health
+from chassis.inbox import consume
+from chassis.kafka import Producer
+from chassis.lifecycle import crash_point
+from chassis.outbox import relay
+from chassis.secrets import SecretBox
+from sender.alarms import Alarms
+from sender.batching import IntentBatcher
+from sender.consumers import CONTROL, EVIDENCE, Control, Evidence
+from sender.departures import Departures
+from sender.gateway import Gateway
+from sender.health_line import tell_health
+from sender.instances import Instances
+from sender.intents import IntentStore
+from sender.lane import Lane, Parts
+from sender.outcomes import OutcomeWriter
+from sender.owners import Owners
+from sender.settings import Settings
+from sender.sweeps import Sweeps
+from sender.worker import Worker
+
+SCHEMA = "sender"
+
+
+class App:
+    """One process of the sender."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.readiness = Readiness("queue", "database")
+        self._clock = time.monotonic
+        self._crash = crash_point if settings.test_mode else _go_on
+        self._database = Database.connect(settings.postgres, schema=SCHEMA, application_name="sender")
+        self._producer = Producer(settings.kafka, client_id="sender")
+        self._gateway = Gateway(settings, on_departure=lambda: self._crash("after_departure"))
+        self._instances = Instances(self._database, SecretBox(settings.secrets), settings)
+        self._owners = Owners(self._database, owner_name(settings), settings.lease_s)
+        self._intents = IntentBatcher(
+            IntentStore(self._database, settings.intent_age_max_s / 2, self._crash),
+            linger_s=settings.intent_linger_s,
+            batch_max=settings.intent_batch_max,
+        )
+        self.worker = Worker(
+            settings,
+            self._producer,
+            self._make_lane,
+            ready=self.readiness,
+            clock=self._clock,
+            crash_point=self._crash,
+        )
+        self._outcomes = OutcomeWriter(
+            self._database,
+            self._producer,
+            finish=self.worker.finish,
+            linger_s=settings.outcome_linger_s,
+            batch_max=settings.outcome_batch_max,
+            crash_point=self._crash,
+        )
+        self._alarms = Alarms(self._database, spawn=self._spawn, changed=self._instances.wake.set, clock=self._clock)
+        self._sweeps = Sweeps(self._database, settings)
+        self._requests: asyncio.TaskGroup | None = None
+        self._parts = Parts(settings, self._instances, self._owners, self._intents, self._outcomes, self._clock)
+
+    async def serve(self, stopping: asyncio.Event) -> None:
+        """Lanes stop first, requests under way end, then what writes and tells their outcomes, then the rest."""
+        lanes_done, told = asyncio.Event(), asyncio.Event()
+        await self._gateway.open()
+        await self._producer.start()
+        await self._instances.refresh()
+        self.readiness.set("database", True)
+        try:
+            async with asyncio.TaskGroup() as side:
+                for task in self._side_tasks(stopping):
+                    side.create_task(task)
+                outcomes = side.create_task(self._outcomes.run(told))
+                renewing = side.create_task(self.worker.renew(lanes_done, self._owners))
+                intents = side.create_task(self._intents.run())
+                async with asyncio.TaskGroup() as self._requests:
+                    await self.worker.run(stopping, self._spawn)
+                lanes_done.set()
+                told.set()
+                await outcomes
+                await renewing
+                intents.cancel()
+        finally:
+            await self._gateway.close()
+            await self._producer.stop()
+            await self._database.close()
+
+    def _side_tasks(self, stopping: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
+        settings = self.settings
+        control = Control(closing=self._sweeps.closing.set, configured=self._instances.wake.set)
+        evidence = Evidence(self._database)
+        shared: dict[str, Any] = {
+            "settings": settings.kafka,
+            "database": self._database,
+            "producer": self._producer,
+            "ready": self.readiness,
+            "stopping": stopping,
+        }
+        return [
+            self._instances.run(self._wake_lane, stopping),
+            consume(CONTROL, handle=control.handle, after=control.after, **shared),
+            consume(EVIDENCE, handle=evidence.handle, after=evidence.after, **shared),
+            relay(self._database, self._producer, schema=SCHEMA, dsn=settings.postgres.dsn, stopping=stopping),
+            self._sweeps.run(stopping),
+            serve_health(settings.health, self.readiness, stopping),
+            tell_health(self.worker, stopping),
+        ]
+
+    def _make_lane(self, instance_id: UUID, account_id: UUID) -> Lane:
+        departures = Departures(
+            self.settings,
+            self._gateway,
+            self._outcomes,
+            self._alarms,
+            spawn=self._spawn,
+            clock=self._clock,
+            crash_point=self._crash,
+        )
+        return Lane(instance_id, account_id, self._parts, departures)
+
+    def _wake_lane(self, instance_id: UUID) -> None:
+        lane = self.worker.lanes.get(instance_id)
+        if lane is not None:
+            lane.wake()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        assert self._requests is not None
+        return self._requests.create_task(work)
+
+
+def build(settings: Settings) -> App:
+    return App(settings)
+
+
+def owner_name(settings: Settings) -> str:
+    """Stable over restarts where the process has a stable place, so that a restart takes its instances back at once."""
+    return settings.owner or settings.kafka.group_instance_id or f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _go_on(_: str) -> None:
+    """Crash points are not there outside test mode."""

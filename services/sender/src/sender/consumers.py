@@ -1,0 +1,217 @@
+"""What other services say that the sender must heed, and the table of subscriptions.
+
+Guarantee: effect once, offsets in PostgreSQL. Orders and evidence have groups of their own, so that a flood of
+statuses never delays a pause.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.database import Database, driver
+from chassis.inbox import Subscription
+from chassis.kafka import Received
+from chassis.lifecycle import utc_now
+from chassis.telemetry import log
+from contracts import topics
+from contracts.campaigns import CampaignCancelling, CampaignPausing
+from contracts.contacts import ContactOptedIn, ContactOptedOut
+from contracts.conversations import MessageReceived
+from contracts.ids import read_attempt_label, recipient_key
+from contracts.instances import InstanceBanned, InstanceConfigured, InstanceConnected, InstanceDisconnected
+from contracts.operations import HoldSet, UnresolvedDecided
+from contracts.statuses import StatusReceived
+from sender import evidence, gates
+from sender.attempt import WasAccepted
+from sender.evidence import Report
+from sender.reconcile import hash_text
+from sender.settlement import Refund, refund, settle
+from sender.work import template_gate
+
+CONTROL = Subscription(
+    group="sender-control",
+    topics=(
+        topics.CAMPAIGNS, topics.OPERATIONS, topics.CONTACTS, topics.INSTANCES, topics.INSTANCE_HEALTH,
+    ),
+    handles=(
+        CampaignPausing, CampaignCancelling, HoldSet, UnresolvedDecided, ContactOptedOut, ContactOptedIn,
+        InstanceConfigured, InstanceConnected, InstanceDisconnected, InstanceBanned,
+    ),
+    linger_ms=5,
+)  # fmt: skip
+EVIDENCE = Subscription(
+    group="sender-evidence",
+    topics=(topics.STATUS_RECEIVED, topics.MESSAGE_RECEIVED),
+    handles=(StatusReceived, MessageReceived),
+    batch_max=1000,
+    linger_ms=100,
+)
+
+# A newer configuration clears what had stopped the instance: a person has looked at it.
+_CONFIGURE = """
+INSERT INTO instance AS i (instance_id, account_id, config) VALUES ($1, $2, $3::jsonb)
+ON CONFLICT (instance_id) DO UPDATE
+SET config = excluded.config, revision = i.revision + 1, account_id = excluded.account_id,
+    stopped_reason = NULL, stopped_at = NULL, tries = 0, tried_at = NULL
+WHERE i.config <> excluded.config
+"""
+_STOP = """
+UPDATE instance SET stopped_reason = $2, stopped_at = now(), revision = revision + 1
+WHERE instance_id = $1 AND stopped_reason IS DISTINCT FROM $2
+"""
+_UNRESOLVED = """
+SELECT account_id, dispatch_id, attempt FROM attempt
+WHERE account_id = $1 AND dispatch_id = $2 AND state IN ('ambiguous', 'unresolved')
+"""
+
+
+class Control:
+    """Orders: gates, holds, consent, instances, decisions. `closing` and `configured` wake who acts on them."""
+
+    def __init__(self, *, closing: Callable[[], None], configured: Callable[[], None]) -> None:
+        self._closing = closing
+        self._configured = configured
+
+    async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
+        raw = await driver(connection)
+        closes: list[gates.Close] = []
+        holds: list[gates.Hold] = []
+        consents: list[gates.Consent] = []
+        for received in batch:
+            envelope, event = received.envelope, received.event
+            match event:
+                case CampaignPausing() | CampaignCancelling():
+                    cancelled = isinstance(event, CampaignCancelling)
+                    closes.append(
+                        gates.Close(envelope.subject, envelope.account_id, event.run_epoch, cancelled, envelope.id)
+                    )
+                case HoldSet():
+                    holds.append(_hold(event, envelope.account_id))
+                case ContactOptedOut() | ContactOptedIn() if envelope.account_id is not None:
+                    out = isinstance(event, ContactOptedOut)
+                    consents.append(gates.Consent(envelope.account_id, event.recipient_key, out, envelope.time))
+        await gates.change(raw, closes, holds, consents)
+        for received in batch:
+            await self._heed(connection, received)
+
+    async def after(self) -> None:
+        self._closing()
+        self._configured()
+
+    async def _heed(self, connection: AsyncConnection, received: Received) -> None:
+        raw = await driver(connection)
+        envelope, event = received.envelope, received.event
+        match event:
+            case InstanceConfigured() if envelope.account_id is not None:
+                await raw.execute(_CONFIGURE, UUID(envelope.subject), envelope.account_id, event.model_dump_json())
+            case InstanceBanned():
+                await raw.execute(_STOP, UUID(envelope.subject), "banned")
+            case InstanceDisconnected():
+                await raw.execute(_STOP, UUID(envelope.subject), "disconnected")
+            case InstanceConnected():
+                await raw.execute(_STOP, UUID(envelope.subject), None)
+            case UnresolvedDecided(decision="was_sent"):
+                rows = await raw.fetch(_UNRESOLVED, envelope.account_id, event.dispatch_id)
+                found = WasAccepted(None, by="person")
+                await settle(
+                    connection,
+                    [((row["account_id"], row["dispatch_id"], row["attempt"]), found) for row in rows],
+                    utc_now(),
+                )
+
+
+class Evidence:
+    """Statuses and echoes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._refunds: list[Refund] = []
+
+    async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
+        raw = await driver(connection)
+        reports: list[Report] = []
+        traffic: dict[UUID, tuple[UUID, datetime]] = {}
+        inbound: dict[tuple[UUID, UUID, str], datetime] = {}
+        for received in batch:
+            account_id, event = received.envelope.account_id, received.event
+            if account_id is None or not isinstance(event, StatusReceived | MessageReceived):
+                continue
+            before = traffic.get(event.instance_id)
+            if before is None or before[1] < received.envelope.time:
+                traffic[event.instance_id] = (account_id, received.envelope.time)
+            if isinstance(event, StatusReceived):
+                reports.append(_status(account_id, event, received.envelope.time))
+            elif event.direction == "out":
+                reports.append(_echo(account_id, event))
+            elif (key := recipient_key(event.chat)) and event.chat.group is None:
+                place = (account_id, event.instance_id, key)
+                inbound[place] = max(inbound.get(place, event.message_at), event.message_at)
+        await evidence.note_traffic(raw, traffic)
+        await evidence.open_windows(raw, inbound)
+        self._refunds += await evidence.apply(connection, reports, utc_now())
+
+    async def after(self) -> None:
+        """Refunds lock quotas, which come before attempts in the order of locks: a transaction of their own."""
+        refunds, self._refunds = self._refunds, []
+        await give_back(self._database, refunds)
+
+
+async def give_back(database: Database, refunds: list[Refund]) -> None:
+    """Best effort: a recipient that stays counted errs on the safe side."""
+    if not refunds:
+        return
+    try:
+        async with database.transaction() as connection:
+            await refund(connection, refunds)
+    except Exception as error:  # noqa: BLE001  what was settled must not be undone for it
+        log.warning("quota_not_refunded", count=len(refunds), error=type(error).__name__)
+
+
+Handle = Callable[[AsyncConnection, Sequence[Received]], Awaitable[None]]
+
+
+def _hold(event: HoldSet, account_id: UUID | None) -> gates.Hold:
+    account = str(account_id)
+    match event.scope:
+        case "everything":
+            key = ""
+        case "account":
+            key = account
+        case "instance":
+            key = event.key
+        case "template":
+            key = template_gate(account_id, event.key)[1] if account_id is not None else event.key
+    return gates.Hold(event.scope, key, account_id, event.held, event.version)
+
+
+def _status(account_id: UUID, event: StatusReceived, received_at: datetime) -> Report:
+    label = read_attempt_label(event.client_ref) if event.client_ref else None
+    if label is not None and not 0 < label[1] < 2**31:
+        label = None  # not one that we made
+    return Report(
+        account_id=account_id,
+        instance_id=event.instance_id,
+        provider_message_id=event.provider_message_id,
+        fact=event.status,
+        at=event.at,
+        received_at=received_at,
+        key=None if label is None else (account_id, *label),
+        failure=event.failure,
+        code=event.code,
+        detail=event.detail,
+    )
+
+
+def _echo(account_id: UUID, event: MessageReceived) -> Report:
+    return Report(
+        account_id=account_id,
+        instance_id=event.instance_id,
+        provider_message_id=event.provider_message_id,
+        fact="echo",
+        at=event.message_at,
+        received_at=event.received_at,
+        recipient=recipient_key(event.chat),
+        text_hash=hash_text(event.text),
+    )

@@ -1,0 +1,175 @@
+"""The last step before the network: each committed intent leaves in its turn, or not at all, and its answer is read."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from chassis.lifecycle import utc_now
+from providers.protocol import Accepted, Ambiguous, NotSent, Rejected, SendOutcome, Throttled
+from sender import breaker, throttle
+from sender.attempt import THROTTLED_REST_S, Finding, NeverLeft, clamp_retry_after, classify
+from sender.gateway import Gateway
+from sender.outcomes import Outcome, OutcomeWriter
+from sender.ownership import Lease, holds
+from sender.settings import Settings
+from sender.work import Instance, Work, outbound
+
+TIMEOUT_MARGIN_S = 1.0
+
+
+class Alarm(Protocol):
+    """Tells the world about an instance: throttled, breaker, refused for good."""
+
+    def throttled(self, instance: Instance, per_second: float, code: str) -> None: ...
+    def breaker_opened(self, instance: Instance, reason: str, for_s: float) -> None: ...
+    def breaker_closed(self, instance: Instance) -> None: ...
+    def stopped(self, instance: Instance, reason: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    work: Work
+    instance: Instance
+    lease: Lease
+    asked_s: float
+
+
+class Departures:
+    """One per lane. `in_flight`: slots in use, from the intent to the answer. `tat_s`: the limiter, monotonic."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        gateway: Gateway,
+        outcomes: OutcomeWriter,
+        alarm: Alarm,
+        *,
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        clock: Callable[[], float],
+        crash_point: Callable[[str], None],
+    ) -> None:
+        self._settings = settings
+        self._gateway = gateway
+        self._outcomes = outcomes
+        self._alarm = alarm
+        self._spawn = spawn
+        self._clock = clock
+        self._crash_point = crash_point
+        self._ready: deque[_Ready] = deque()
+        self._pacing = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.in_flight = 0
+        self.tat_s = 0.0
+        self.rest_until_s = 0.0
+        self.breaker: breaker.State = breaker.CLOSED
+        self.breaker_policy = breaker.Policy(
+            settings.breaker_failures, settings.breaker_open_s, settings.media_timeout_s + 15.0
+        )
+        self.on_change: Callable[[], None] = lambda: None
+
+    def times_out_s(self, work: Work) -> float:
+        """From the intent on: after that the request is surely over, whatever became of it."""
+        settings = self._settings
+        return settings.intent_age_max_s + self._gateway.timeout_s(work.message.content.kind) + TIMEOUT_MARGIN_S
+
+    def count_ready(self, instance: Instance, now_s: float, horizon_s: float, most: int) -> int:
+        """How many more intents could leave within the horizon, behind those that wait already."""
+        tat_s = max(self.tat_s, now_s) + len(self._ready) * instance.rate.interval_s if self._ready else self.tat_s
+        return throttle.count_ready(tat_s, now_s, instance.rate, horizon_s, most)
+
+    def ready_at(self, instance: Instance) -> float:
+        return self.tat_s + len(self._ready) * instance.rate.interval_s - instance.rate.tolerance_s
+
+    def add(self, instance: Instance, lease: Lease, work: Work, asked_s: float) -> None:
+        self.in_flight += 1
+        self._ready.append(_Ready(work, instance, lease, asked_s))
+        self._empty.clear()
+        if not self._pacing:
+            self._pacing = True
+            self._spawn(self._pace())
+
+    async def all_left(self) -> None:
+        """Until no committed intent is undeparted; requests under way go on by themselves."""
+        await self._empty.wait()
+
+    async def _pace(self) -> None:
+        """Never catching up: a departure that was late moves the later ones, within the limiter's tolerance."""
+        try:
+            while self._ready:
+                ready = self._ready[0]
+                now_s = self._clock()
+                if (never := self._refuse(ready, now_s)) is not None:
+                    self._ready.popleft()
+                    self._end(ready, never)
+                    continue
+                turn = throttle.take(self.tat_s, now_s, ready.instance.rate)
+                if isinstance(turn, throttle.Refused):
+                    await asyncio.sleep(min(turn.until_s - now_s, self._settings.intent_age_max_s))
+                    continue
+                self.tat_s = turn.tat_s
+                self._ready.popleft()
+                self._spawn(self._send(ready))
+        finally:
+            self._pacing = False
+            if not self._ready:
+                self._empty.set()
+
+    def _refuse(self, ready: _Ready, now_s: float) -> NeverLeft | None:
+        stale = now_s - ready.asked_s > self._settings.intent_age_max_s
+        if stale or not holds(ready.lease, now_s):
+            return NeverLeft("intent_too_old", returned=True)
+        if utc_now().timestamp() >= ready.work.send_before_s:
+            return NeverLeft("expired", returned=True)
+        return None
+
+    async def _send(self, ready: _Ready) -> None:
+        work = ready.work
+        outcome = await self._gateway.send(ready.instance, outbound(work.message), work.traceparent)
+        self._crash_point("after_answer")
+        self._react(ready.instance, outcome)
+        self._end(ready, classify(outcome, utc_now()))
+
+    def _end(self, ready: _Ready, finding: Finding) -> None:
+        self._outcomes.put(Outcome(ready.work, ready.lease.epoch, finding))
+        self.in_flight -= 1
+        self.on_change()
+
+    def _react(self, instance: Instance, outcome: SendOutcome) -> None:
+        """What an answer means for the instance, beyond its message."""
+        match outcome:
+            case Accepted():
+                self._note(instance, "success", "")
+            case Throttled(scope=scope, retry_after_s=after_s, code=code):
+                self._note(instance, "success", "")
+                if scope != "pair":
+                    rest_s = clamp_retry_after(after_s if after_s is not None else THROTTLED_REST_S)
+                    self.rest_until_s = max(self.rest_until_s, self._clock() + rest_s)
+                    self._alarm.throttled(instance, instance.rate.per_second, code)
+            case Rejected(failure=failure):
+                if failure.stops in ("instance", "host", "portfolio"):
+                    if failure.action == "pause_instance":
+                        self._open(instance, failure.name, 3600.0)
+                    elif failure.action != "retry_then_disable_instance":
+                        self._alarm.stopped(instance, failure.name)
+                    else:
+                        self._note(instance, "failure", failure.name)
+                else:
+                    self._note(instance, "failure" if failure.name == "provider_busy" else "success", failure.name)
+            case NotSent(reason=reason) | Ambiguous(reason=reason):
+                self._note(instance, "failure", reason)
+
+    def _note(self, instance: Instance, result: breaker.Result, reason: str) -> None:
+        before = self.breaker
+        self.breaker = breaker.note(before, result, self._clock(), self.breaker_policy)
+        if isinstance(self.breaker, breaker.Open) and not isinstance(before, breaker.Open):
+            self._alarm.breaker_opened(instance, reason, self.breaker_policy.open_s)
+        elif isinstance(before, breaker.HalfOpen) and isinstance(self.breaker, breaker.Closed):
+            self._alarm.breaker_closed(instance)
+
+    def _open(self, instance: Instance, reason: str, for_s: float) -> None:
+        if not isinstance(self.breaker, breaker.Open):
+            self._alarm.breaker_opened(instance, reason, for_s)
+        self.breaker = breaker.Open(self._clock() + for_s)

@@ -1,0 +1,84 @@
+"""Gates in PostgreSQL: closing one waits for the intents that share it, and from its commit on none passes."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+# The exclusive lock comes with the write.
+_CLOSE = """
+INSERT INTO gate AS g (scope, key, account_id, closed_through, cancelled, closing, asked_by)
+VALUES ('campaign', $1, $2, $3, $4, true, $5)
+ON CONFLICT (scope, key) DO UPDATE
+SET closed_through = greatest(g.closed_through, excluded.closed_through), cancelled = g.cancelled OR excluded.cancelled,
+    closing = true, asked_by = excluded.asked_by, account_id = excluded.account_id
+"""
+_HOLD = """
+INSERT INTO gate AS g (scope, key, account_id, held, version) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (scope, key) DO UPDATE
+SET held = excluded.held, version = excluded.version, account_id = excluded.account_id
+WHERE g.version < excluded.version
+"""
+_LOCK_ACCOUNT = """
+INSERT INTO gate AS g (scope, key, account_id) VALUES ('account', $1, $2)
+ON CONFLICT (scope, key) DO UPDATE SET account_id = excluded.account_id
+"""
+_OPT_OUT = "INSERT INTO opt_out (account_id, recipient_key, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
+_OPT_IN = "DELETE FROM opt_out WHERE account_id = $1 AND recipient_key = $2"
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """A person asked to pause or cancel: `asked_by` is the event, so that each asking is answered."""
+
+    campaign_id: str
+    account_id: UUID | None
+    run_epoch: int
+    cancelled: bool
+    asked_by: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    scope: str
+    key: str
+    account_id: UUID | None
+    held: bool
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """Opted out or in, in the order of the events."""
+
+    account_id: UUID
+    recipient: str
+    out: bool
+    at: datetime
+
+
+async def change(
+    raw: asyncpg.Connection, closes: Iterable[Close], holds: Iterable[Hold], consents: Sequence[Consent]
+) -> None:
+    """All changes of a batch. Rows are locked sorted by scope and key, as intents lock them."""
+    accounts = {str(consent.account_id): consent.account_id for consent in consents}
+    steps: list[tuple[tuple[str, str], Close | Hold | UUID]] = [
+        *((("campaign", close.campaign_id), close) for close in closes),
+        *(((hold.scope, hold.key), hold) for hold in holds),
+        *((("account", key), account_id) for key, account_id in accounts.items()),
+    ]
+    for (scope, key), step in sorted(steps, key=lambda step: step[0]):
+        match step:
+            case Close():
+                await raw.execute(_CLOSE, key, step.account_id, step.run_epoch, step.cancelled, step.asked_by)
+            case Hold():
+                await raw.execute(_HOLD, scope, key, step.account_id, step.held, step.version)
+            case _:
+                await raw.execute(_LOCK_ACCOUNT, key, step)
+    for consent in consents:
+        if consent.out:
+            await raw.execute(_OPT_OUT, consent.account_id, consent.recipient, consent.at)
+        else:
+            await raw.execute(_OPT_IN, consent.account_id, consent.recipient)

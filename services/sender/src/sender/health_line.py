@@ -1,0 +1,37 @@
+"""The health line: every half minute, what an operator would ask first."""
+
+import asyncio
+import resource
+import time
+
+from chassis.telemetry import gauge, log
+from sender.worker import Worker
+
+EACH_S = 30.0
+
+
+async def tell_health(worker: Worker, stopping: asyncio.Event) -> None:
+    began_s = time.monotonic()
+    waiting = gauge("pombo_lanes_waiting_records", "Messages that wait in lanes.")
+    in_flight = gauge("pombo_lanes_in_flight", "Messages between their intent and their answer.")
+    told_s = began_s
+    while not stopping.is_set():
+        pending = worker.waiting
+        processing = sum(lane.departures.in_flight for lane in worker.lanes.values())
+        waiting.set(pending)
+        in_flight.set(processing)
+        if time.monotonic() - told_s >= EACH_S:
+            told_s = time.monotonic()
+            log.info(
+                "health",
+                uptime_s=int(told_s - began_s),
+                lanes=len(worker.lanes),
+                pending=pending,
+                processing=processing,
+                memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            )
+        try:
+            async with asyncio.timeout(1.0):
+                await stopping.wait()
+        except TimeoutError:
+            pass

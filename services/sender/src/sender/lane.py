@@ -1,0 +1,289 @@
+"""The lane of one instance: people before campaigns, its own limiter, breaker and slots, never in another's way.
+
+What a lane cannot send it answers; only what will go within moments waits here.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import assert_never
+from uuid import UUID
+
+from chassis.lifecycle import utc_now
+from chassis.telemetry import log
+from contracts.messages import ReturnReason
+from sender import breaker, throttle
+from sender.answers import refused_for_good, returned, tell_again
+from sender.batching import GroupRefused, IntentBatcher, IntentsFailed
+from sender.delivery import AlreadyInFlight, AnswerAgain, Decision, Fail, Fenced, Intend, Refuse
+from sender.departures import Departures
+from sender.instances import Instances
+from sender.outcomes import OutcomeWriter, about_work
+from sender.owners import Owners
+from sender.ownership import Lease, holds, lease_from
+from sender.settings import Settings
+from sender.work import Group, Instance, Work
+
+RETRY_S = 0.25
+AWAIT_OUTCOME_S = 0.5
+STOPPED_AGAIN_S = 30.0
+PAIRS_KEPT = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What all lanes of a process share. `clock`: monotonic seconds."""
+
+    settings: Settings
+    instances: Instances
+    owners: Owners
+    intents: IntentBatcher
+    outcomes: OutcomeWriter
+    clock: Callable[[], float]
+
+
+class Lane:
+    """Runs until closed; then it gives its lease back as soon as nothing committed can still leave."""
+
+    def __init__(self, instance_id: UUID, account_id: UUID, parts: Parts, departures: Departures) -> None:
+        self.instance_id = instance_id
+        self.departures = departures
+        self._account_id = account_id
+        self._parts = parts
+        self._people: deque[Work] = deque()
+        self._others: deque[Work] = deque()
+        self._awaiting: list[tuple[float, Work]] = []
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._pairs: dict[str, float] = {}
+        self._pairs_complete_at_s = 0.0
+        self._next_acquire_s = 0.0
+        self._group_max = 200
+        self.lease: Lease | None = None
+        departures.on_change = self._wake.set
+
+    @property
+    def waiting(self) -> int:
+        return len(self._people) + len(self._others)
+
+    def put(self, work: Work) -> None:
+        (self._people if work.from_person else self._others).append(work)
+        self._wake.set()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def close(self) -> None:
+        """No further intent; what waits is left to the next owner, who reads it again."""
+        self._closing = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        while not self._closing:
+            self._wake.clear()
+            try:
+                delay_s = await self._turn()
+            except Exception as error:  # noqa: BLE001  the edge of the loop; one lane's trouble is not another's
+                log.warning("lane_interrupted", instance_id=str(self.instance_id), exc_info=error)
+                delay_s = RETRY_S
+            if delay_s == 0 or self._closing:
+                continue
+            try:
+                async with asyncio.timeout(delay_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+        await self._give_back()
+
+    async def _give_back(self) -> None:
+        await self.departures.all_left()
+        if self.lease is None:
+            return
+        epoch, self.lease = self.lease.epoch, None
+        wait_s = max(0.0, self.departures.tat_s - self._parts.clock())
+        try:
+            await self._parts.owners.release(self.instance_id, epoch, wait_s)
+        except Exception as error:  # noqa: BLE001  the lease lapses by itself
+            log.warning("lease_not_released", instance_id=str(self.instance_id), error=type(error).__name__)
+
+    async def _turn(self) -> float | None:
+        """Does what can be done now; gives the seconds until there may be more to do, None = when woken."""
+        now_s = self._parts.clock()
+        self._take_up_awaited(now_s)
+        delay_s = await self._serve(now_s) if self.waiting else None
+        if not self._awaiting:
+            return delay_s
+        due_s = max(0.01, min(due_s for due_s, _ in self._awaiting) - now_s)
+        return due_s if delay_s is None else min(due_s, delay_s)
+
+    async def _serve(self, now_s: float) -> float | None:
+        instance = self._parts.instances.get(self.instance_id)
+        if instance is None or instance.account_id != self._account_id:
+            self._answer_older_than(self._parts.settings.unknown_wait_s, "instance_unknown")
+            return RETRY_S
+        if instance.stopped is not None:
+            self._answer_older_than(0, "instance_stopped", STOPPED_AGAIN_S)
+            return None
+        if (held := self._held(now_s)) is not None:
+            self._answer_older_than(0, held[0], held[1] - now_s)
+            return None
+        if not holds(self.lease, now_s) and not await self._acquire(instance, now_s):
+            self._answer_older_than(self._parts.settings.owner_wait_s, "shutting_down")
+            return RETRY_S
+        count = self._count_ready(instance, self._parts.clock())
+        if count == 0:
+            return self._until_ready(instance, self._parts.clock())
+        await self._send_group(instance, self._next(count))
+        return 0
+
+    def _held(self, now_s: float) -> tuple[ReturnReason, float] | None:
+        """What keeps the whole lane from sending, and until when; short rests are waited for here."""
+        state, permits = breaker.permit(self.departures.breaker, now_s, self.departures.breaker_policy)
+        if permits == 0 and (until_s := breaker.reopens_at(state)) is not None:
+            return "breaker", until_s
+        if self.departures.rest_until_s > now_s + 1.0:
+            return "throttled", self.departures.rest_until_s
+        return None
+
+    def _count_ready(self, instance: Instance, now_s: float) -> int:
+        if self.departures.rest_until_s > now_s:
+            return 0
+        slots = instance.in_flight_max - self.departures.in_flight
+        if not self._people and instance.in_flight_max > 1:
+            slots -= 1  # kept for people
+        if slots <= 0:
+            return 0
+        _, permits = breaker.permit(self.departures.breaker, now_s, self.departures.breaker_policy)
+        most = min(slots, self.waiting, self._group_max, slots if permits is None else permits)
+        return self.departures.count_ready(instance, now_s, self._parts.settings.lookahead_s, most)
+
+    def _until_ready(self, instance: Instance, now_s: float) -> float | None:
+        if self.departures.rest_until_s > now_s:
+            return self.departures.rest_until_s - now_s
+        at_s = self.departures.ready_at(instance) - self._parts.settings.lookahead_s / 2
+        return at_s - now_s if at_s > now_s else None
+
+    def _next(self, count: int) -> list[Work]:
+        works: list[Work] = []
+        while len(works) < count and (self._people or self._others):
+            works.append(self._people.popleft() if self._people else self._others.popleft())
+        return works
+
+    async def _send_group(self, instance: Instance, works: list[Work]) -> None:
+        assert self.lease is not None
+        lease, now_s = self.lease, self._parts.clock()
+        permitted, _ = breaker.permit(self.departures.breaker, now_s, self.departures.breaker_policy)
+        self.departures.breaker = permitted
+        group = Group(
+            instance,
+            lease.epoch,
+            works,
+            [self.departures.times_out_s(work) for work in works],
+            self._pairs,
+            pairs_complete=now_s >= self._pairs_complete_at_s,
+        )
+        try:
+            admission = await self._parts.intents.submit(group)
+        except IntentsFailed:
+            self._requeue(works, retaken=True)
+            await asyncio.sleep(RETRY_S)
+            return
+        except GroupRefused:
+            self._isolate(works)
+            return
+        except BaseException:
+            self._requeue(works, retaken=True)
+            raise
+        self._remember_pairs(admission.pairs)
+        for work, decision in zip(works, admission.decisions, strict=True):
+            self._follow(instance, lease, work, decision, now_s)
+
+    def _follow(self, instance: Instance, lease: Lease, work: Work, decision: Decision, asked_s: float) -> None:
+        match decision:
+            case Intend():
+                self.departures.add(instance, lease, work, asked_s)
+            case AnswerAgain(entry=entry):
+                about = about_work(work)
+                if entry.attempt != work.message.attempt:
+                    message = work.message.model_copy(update={"attempt": entry.attempt})
+                    about = about_work(work, message)
+                self._parts.outcomes.answer(work, tell_again(about, entry, utc_now()))
+            case AlreadyInFlight():
+                # Its offset is kept until the outcome is in the ledger: whoever is to tell it may not live to.
+                self._awaiting.append((self._parts.clock() + AWAIT_OUTCOME_S, work))
+            case Refuse(reason="throttled"):
+                self._requeue([work])
+            case Refuse(reason=reason, not_before=not_before):
+                self._parts.outcomes.answer(work, returned(about_work(work), reason, not_before, utc_now()))
+            case Fail(reason=reason):
+                self._parts.outcomes.answer(work, refused_for_good(about_work(work), reason, utc_now()))
+            case Fenced():
+                self.lease = None
+                self._requeue([work])
+            case _:
+                assert_never(decision)
+
+    def _remember_pairs(self, pairs: object) -> None:
+        assert isinstance(pairs, dict)
+        self._pairs = pairs
+        if len(self._pairs) > PAIRS_KEPT:
+            recent = sorted(self._pairs.items(), key=lambda item: item[1])[len(self._pairs) // 2 :]
+            self._pairs = dict(recent)
+
+    def _requeue(self, works: list[Work], *, retaken: bool = False) -> None:
+        for work in reversed(works):
+            work.retaken = work.retaken or retaken
+            (self._people if work.from_person else self._others).appendleft(work)
+
+    def _isolate(self, works: list[Work]) -> None:
+        """Finds the message that the database refuses by asking for each alone."""
+        if len(works) > 1:
+            self._group_max = 1
+            self._requeue(works)
+            return
+        self._parts.outcomes.answer(works[0], refused_for_good(about_work(works[0]), "bad_request", utc_now()))
+        self._group_max = 200
+
+    def _take_up_awaited(self, now_s: float) -> None:
+        due = [work for due_s, work in self._awaiting if due_s <= now_s]
+        if due:
+            self._awaiting = [(due_s, work) for due_s, work in self._awaiting if due_s > now_s]
+            self._requeue(due)
+
+    def _answer_older_than(self, age_s: float, reason: ReturnReason, again_s: float = 1.0) -> None:
+        """Messages that waited long enough go back to the scheduler."""
+        now, now_s = utc_now(), self._parts.clock()
+        for queue in (self._people, self._others):
+            while queue and now_s - queue[0].waits_since_s >= age_s:
+                work = queue.popleft()
+                if work.retaken:
+                    self._awaiting.append((now_s + AWAIT_OUTCOME_S, work))
+                    continue
+                not_before = now + timedelta(seconds=max(0.0, again_s))
+                self._parts.outcomes.answer(work, returned(about_work(work), reason, not_before, now))
+
+    async def _acquire(self, instance: Instance, now_s: float) -> bool:
+        if now_s < self._next_acquire_s:
+            return False
+        self._next_acquire_s = now_s + RETRY_S
+        acquired = await self._parts.owners.acquire(self.instance_id, instance.account_id)
+        if acquired is None:
+            return False
+        settings, now_s = self._parts.settings, self._parts.clock()
+        self.lease = lease_from(
+            acquired.epoch, self._next_acquire_s - RETRY_S, settings.lease_s, settings.lease_margin_s
+        )
+        start_s = now_s + acquired.wait_s
+        if not acquired.released:
+            start_s = max(start_s, throttle.emptied(now_s, instance.rate))
+        self.departures.tat_s = max(self.departures.tat_s, start_s)
+        self._pairs = {}
+        self._pairs_complete_at_s = now_s + 3600.0
+        return True
+
+    def credit(self, seconds: float) -> int:
+        """How many messages the scheduler may have released to this lane without outcome."""
+        instance = self._parts.instances.get(self.instance_id)
+        return 1 if instance is None else int(seconds * instance.rate.per_second) + 1

@@ -1,0 +1,217 @@
+"""Outcomes of requests: many lanes' in one update, then published, then their offsets are finished.
+
+The ledger's row is its own outbox: whoever crashes between update and publication reads the record again and tells
+the settled outcome again.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from chassis.database import Database, driver
+from chassis.kafka import Outgoing, Producer
+from chassis.lifecycle import utc_now
+from chassis.telemetry import log
+from contracts.messages import MessageQueued
+from sender.answers import About, tell
+from sender.attempt import Finding, NeverLeft, NoAnswer, State, WasAccepted, WasRejected
+from sender.settlement import Refund, columns, refund, settle
+from sender.work import Work
+
+# Only attempts still at intent of our own epoch; what is not returned is settled the long way.
+_RECORD = """
+UPDATE attempt a
+SET state = k.state, provider_message_id = k.provider_message_id, address = k.address, reason = k.reason,
+    returned = k.returned, counts = k.counts, code = k.code, detail = k.detail, not_before = k.not_before,
+    evidence = k.evidence, delivered = k.delivered, outcome_at = $16
+FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::bytea[], $8::text[],
+            $9::bool[], $10::bool[], $11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::bool[])
+  AS k(account_id, dispatch_id, attempt, epoch, state, provider_message_id, address, reason, returned, counts, code,
+       detail, not_before, evidence, delivered)
+WHERE a.account_id = k.account_id AND a.dispatch_id = k.dispatch_id AND a.attempt = k.attempt
+  AND a.state = 'intent' AND a.epoch = k.epoch
+RETURNING a.dispatch_id, a.attempt, a.quota_scope, a.intent_at
+"""
+RETRY_S = 0.25
+PUBLISHING_MAX = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one intent."""
+
+    work: Work
+    epoch: int
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer that needs no ledger: a refusal, or an outcome told again."""
+
+    work: Work
+    record: Outgoing
+
+
+class OutcomeWriter:
+    """Collects outcomes and answers; `finish` is called for each record once nothing about it can be lost."""
+
+    def __init__(
+        self,
+        database: Database,
+        producer: Producer,
+        *,
+        finish: Callable[[Work], None],
+        linger_s: float,
+        batch_max: int,
+        crash_point: Callable[[str], None],
+    ) -> None:
+        self._database = database
+        self._producer = producer
+        self._finish = finish
+        self._linger_s = linger_s
+        self._batch_max = batch_max
+        self._crash_point = crash_point
+        self._outcomes: list[Outcome] = []
+        self._answers: list[Answered] = []
+        self._wake = asyncio.Event()
+        self._publishing = asyncio.Semaphore(PUBLISHING_MAX)
+        self._busy = 0
+
+    def put(self, outcome: Outcome) -> None:
+        self._outcomes.append(outcome)
+        self._wake.set()
+
+    def answer(self, work: Work, record: Outgoing) -> None:
+        self._answers.append(Answered(work, record))
+        self._wake.set()
+
+    @property
+    def idle(self) -> bool:
+        """Whether everything that was put here is written, published and finished."""
+        return not (self._outcomes or self._answers or self._busy)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Until `stopping` is set and nothing is left."""
+        async with asyncio.TaskGroup() as publications:
+            while not (stopping.is_set() and self.idle):
+                await self._wait()
+                if len(self._outcomes) < self._batch_max:
+                    await asyncio.sleep(self._linger_s)
+                outcomes, self._outcomes = self._outcomes[: self._batch_max], self._outcomes[self._batch_max :]
+                answers, self._answers = self._answers, []
+                if not (outcomes or answers):
+                    continue
+                self._busy += 1
+                told = await self._write(outcomes)
+                if outcomes:
+                    self._crash_point("after_outcome")
+                await self._publishing.acquire()
+                publications.create_task(
+                    self._publish(
+                        told + [answer.record for answer in answers],
+                        [outcome.work for outcome in outcomes] + [answer.work for answer in answers],
+                    )
+                )
+
+    async def _wait(self) -> None:
+        if self._outcomes or self._answers:
+            return
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(0.2):
+                await self._wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _write(self, outcomes: Sequence[Outcome]) -> list[Outgoing]:
+        """Waits out the database: an outcome is never given up."""
+        while outcomes:
+            try:
+                return await self._record(outcomes, utc_now())
+            except Exception as error:  # noqa: BLE001  the edge of the loop; nothing but trying again helps
+                log.warning("outcomes_not_written", count=len(outcomes), error=f"{type(error).__name__}: {error}")
+                await asyncio.sleep(RETRY_S)
+        return []
+
+    async def _record(self, outcomes: Sequence[Outcome], now: datetime) -> list[Outgoing]:
+        rows = [(*_key(outcome), outcome.epoch, _settled(outcome.finding), *columns(outcome.finding))
+                for outcome in outcomes]  # fmt: skip
+        rows.sort(key=lambda row: row[:3])
+        refunds: list[Refund] = []
+        async with self._database.transaction() as connection:
+            raw = await driver(connection)
+            await raw.execute("SET LOCAL enable_seqscan = off")
+            written = {
+                (row["dispatch_id"], row["attempt"]): row
+                for row in await raw.fetch(_RECORD, *map(list, zip(*rows, strict=True)), now)
+            }
+            late = [outcome for outcome in outcomes if _key(outcome)[1:] not in written]
+            if late:
+                _, refunds = await settle(connection, [(_key(outcome), outcome.finding) for outcome in late], now)
+        told: list[Outgoing] = []
+        for outcome in outcomes:
+            row = written.get(_key(outcome)[1:])
+            if row is None:
+                continue
+            told.append(tell(about_work(outcome.work), "intent", outcome.finding, now))
+            if row["quota_scope"] is not None and isinstance(outcome.finding, WasRejected | NeverLeft):
+                refunds.append((outcome.work.account_id, row["quota_scope"], outcome.work.recipient, row["intent_at"]))
+        if refunds:
+            await self._refund(refunds)
+        return told
+
+    async def _refund(self, refunds: list[Refund]) -> None:
+        """Best effort: what stays charged errs on the safe side."""
+        try:
+            async with self._database.transaction() as connection:
+                await refund(connection, refunds)
+        except Exception as error:  # noqa: BLE001  the outcomes are written and must be told
+            log.warning("quota_not_refunded", count=len(refunds), error=type(error).__name__)
+
+    async def _publish(self, records: list[Outgoing], works: list[Work]) -> None:
+        try:
+            while True:
+                try:
+                    await self._producer.publish(records)
+                    break
+                except Exception as error:  # noqa: BLE001  the edge of the loop; the records stay ours until acked
+                    log.warning("answers_not_published", count=len(records), error=type(error).__name__)
+                    await asyncio.sleep(RETRY_S)
+            for work in works:
+                self._finish(work)
+        finally:
+            self._busy -= 1
+            self._publishing.release()
+
+
+def about_work(work: Work, message: MessageQueued | None = None) -> About:
+    return About(
+        work.account_id,
+        work.instance_id,
+        message or work.message,
+        work.message.release,
+        work.traceparent,
+        work.correlation_id,
+    )
+
+
+def _key(outcome: Outcome) -> Any:
+    message = outcome.work.message
+    return outcome.work.account_id, message.dispatch_id, message.attempt
+
+
+def _settled(finding: Finding) -> State:
+    match finding:
+        case WasAccepted():
+            return "accepted"
+        case WasRejected(retryable=retryable):
+            return "rejected_retryable" if retryable else "rejected_final"
+        case NeverLeft():
+            return "not_sent"
+        case NoAnswer():
+            return "ambiguous"
+        case _:
+            raise AssertionError(finding)

@@ -1,0 +1,57 @@
+"""What can be set for the sender: units in the names, every wait that a demonstration shortens among them."""
+
+from pydantic import Field
+
+from chassis.settings import SecretsSettings, ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """One process of the sender."""
+
+    secrets: SecretsSettings
+
+    owner: str | None = Field(None, description="stable name of this process; default: the host's name and pid")
+    lease_s: float = Field(5.0, description="how long an instance stays ours without renewal")
+    lease_margin_s: float = Field(1.0, description="how much earlier we stop by our own clock")
+    renew_s: float = Field(1.5, description="between two renewals of all leases")
+
+    jitter_s: float = Field(0.010, description="spread of the way to the provider that pacing allows for")
+    pair_jitter_s: float = Field(0.5, description="the same for the limit per recipient")
+    lookahead_s: float = Field(0.030, description="how far ahead intents are made")
+    intent_linger_s: float = Field(0.004, description="how long intents of several lanes are gathered")
+    intent_batch_max: int = Field(400, description="messages in one intent transaction")
+    intent_age_max_s: float = Field(2.0, description="an older intent is not sent any more")
+    outcome_linger_s: float = Field(0.010, description="how long outcomes are gathered")
+    outcome_batch_max: int = Field(400, description="outcomes in one transaction")
+    latency_headroom_s: float = Field(0.5, description="answer time for which requests in flight suffice")
+    in_flight_min: int = Field(8, description="requests in flight that a slow cloud number may have in any case")
+
+    connect_timeout_s: float = 3.0
+    text_timeout_s: float = 10.0
+    media_timeout_s: float = 60.0
+    connect_tries: int = Field(3, description="tries within one call while nothing has left")
+    keep_alive_s: float = Field(4.0, description="shorter than any server's, so that no dead connection is used")
+    response_max_bytes: int = 64 * 1024
+    allowed_hosts: tuple[str, ...] = Field((), description="host:port of private addresses that may be called")
+
+    sweep_s: float = Field(0.5, description="between two sweeps for intents whose owner is gone")
+    gate_sweep_s: float = Field(0.05, description="between two looks while a gate is closing")
+    gate_idle_s: float = Field(1.0, description="between two looks for gates that others left closing")
+    reconcile_wait_s: float = Field(900.0, description="T_rec: how long evidence for an ambiguous attempt is awaited")
+    look_up_after_s: float = Field(60.0, description="age of an ambiguous attempt at which the gateway is asked")
+    evidence_keep_s: float = Field(86_400.0, description="how long evidence that fits nothing is kept")
+    ledger_keep_s: float = Field(7 * 86_400.0, description="how long settled attempts are kept")
+
+    unknown_wait_s: float = Field(5.0, description="how long a message waits for its instance to become known")
+    owner_wait_s: float = Field(8.0, description="how long a message waits for the instance's last owner to let go")
+    rest_s: float = Field(5.0, description="how long a throttled lane rests unless the provider says otherwise")
+    breaker_failures: int = Field(10, description="failures in a row that stop an instance")
+    breaker_open_s: float = 30.0
+    lane_queue_max: int = Field(20_000, description="messages waiting in lanes above which fetching pauses")
+    config_poll_s: float = Field(0.5, description="between two looks for changed instances")
+    commit_s: float = 1.0
+    drain_s: float = Field(10.0, description="how long a stop waits for requests under way")
+
+    webhook_base_url: str = Field("", description="our public address, for gateways to post to")
+
+    test_mode: bool = Field(False, description="whether CRASH_AT=<point>:<nth> is heeded")

@@ -1,0 +1,154 @@
+"""Settling attempts outside the fast path: by evidence, by the sweep, or by an answer that came too late.
+
+One transaction locks the attempts, decides by `attempt.record`, writes, and leaves what is to be told in the outbox,
+because no offset stands behind it.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.database import driver
+from chassis.kafka import Outgoing
+from chassis.outbox import append
+from contracts.codec import decode
+from contracts.messages import MessageQueued
+from sender.answers import About, tell, write_address
+from sender.attempt import Finding, NeverLeft, NoAnswer, NoEvidence, State, WasAccepted, WasRejected, record
+
+Key = tuple[UUID, UUID, int]  # account, dispatch, attempt
+
+# Locks the attempts in the order of their key.
+_LOCK = """
+SELECT a.account_id, a.dispatch_id, a.attempt, a.release, a.instance_id, a.state, a.delivered, a.queued, a.traceparent,
+       a.provider_message_id, a.quota_scope, a.recipient_key, a.intent_at
+FROM attempt a JOIN unnest($1::uuid[], $2::uuid[], $3::int[]) AS k(account_id, dispatch_id, attempt)
+  ON a.account_id = k.account_id AND a.dispatch_id = k.dispatch_id AND a.attempt = k.attempt
+ORDER BY a.account_id, a.dispatch_id, a.attempt FOR UPDATE OF a
+"""
+_WRITE = """
+UPDATE attempt a
+SET state = k.state, provider_message_id = coalesce(k.provider_message_id, a.provider_message_id),
+    address = coalesce(k.address, a.address), reason = k.reason, returned = k.returned, counts = k.counts,
+    code = k.code, detail = k.detail, not_before = k.not_before, evidence = k.evidence,
+    delivered = a.delivered OR k.delivered, outcome_at = $15
+FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::bytea[], $7::text[], $8::bool[], $9::bool[],
+            $10::text[], $11::text[], $12::timestamptz[], $13::text[], $14::bool[])
+  AS k(account_id, dispatch_id, attempt, state, provider_message_id, address, reason, returned, counts, code, detail,
+       not_before, evidence, delivered)
+WHERE a.account_id = k.account_id AND a.dispatch_id = k.dispatch_id AND a.attempt = k.attempt
+"""
+_DELIVERED = """
+UPDATE attempt a SET delivered = true
+FROM unnest($1::uuid[], $2::uuid[], $3::int[]) AS k(account_id, dispatch_id, attempt)
+WHERE a.account_id = k.account_id AND a.dispatch_id = k.dispatch_id AND a.attempt = k.attempt AND NOT a.delivered
+"""
+# What a refused message had used up is given back; an uncertain one stays counted.
+_REFUND = """
+WITH refunded AS (
+  DELETE FROM quota_seen s USING unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[])
+    AS k(account_id, scope, recipient_key, last_at)
+  WHERE s.account_id = k.account_id AND s.scope = k.scope AND s.recipient_key = k.recipient_key
+    AND s.last_at = k.last_at
+  RETURNING s.account_id, s.scope
+)
+UPDATE quota q SET used = q.used - r.refunds
+FROM (SELECT account_id, scope, count(*) AS refunds FROM refunded GROUP BY 1, 2) r
+WHERE q.account_id = r.account_id AND q.scope = r.scope
+"""
+_LOCK_QUOTAS = """
+SELECT 1 FROM quota q JOIN unnest($1::uuid[], $2::text[]) AS k(account_id, scope)
+  ON q.account_id = k.account_id AND q.scope = k.scope
+ORDER BY q.account_id, q.scope FOR NO KEY UPDATE OF q
+"""
+
+Refund = tuple[UUID, str, str, datetime]  # account, quota scope, recipient, time of the charge
+
+
+def columns(finding: Finding) -> tuple[Any, ...]:
+    """What a finding leaves in the ledger, in the order of `_WRITE`'s columns after the state."""
+    match finding:
+        case WasAccepted(provider_message_id=identity, address=address, by=by, delivered=delivered):
+            return (identity, write_address(address), None, False, True, None, "", None, by, delivered)
+        case WasRejected(reason=reason, counts=counts, code=code, detail=detail, not_before=not_before, by=by):
+            return (None, None, reason, False, counts, code, detail, not_before, by, False)
+        case NeverLeft(reason=reason, returned=was_returned, not_before=not_before):
+            return (None, None, reason, was_returned, False, None, "", not_before, None, False)
+        case NoAnswer(reason=reason):
+            return (None, None, reason, False, True, None, "", None, None, False)
+        case NoEvidence():
+            return (None, None, "no_evidence", False, True, None, "", None, "none", False)
+
+
+async def settle(
+    connection: AsyncConnection, findings: Sequence[tuple[Key, Finding]], now: datetime
+) -> tuple[list[Outgoing], list[Refund]]:
+    """Applies findings, several of one attempt in their order; what moved is in the outbox when this commits.
+
+    Findings of unknown attempts do nothing. Gives also what was told, and the refunds that are due
+    (in a transaction of their own, because quotas are locked before attempts).
+    """
+    raw = await driver(connection)
+    by_key: dict[Key, list[Finding]] = {}
+    for key, finding in findings:
+        by_key.setdefault(key, []).append(finding)
+    rows = await raw.fetch(_LOCK, *_split(list(by_key), 3))
+    writes: dict[Key, tuple[Any, ...]] = {}
+    told: list[Outgoing] = []
+    delivered: list[Key] = []
+    refunds: list[Refund] = []
+    for row in rows:
+        key = (row["account_id"], row["dispatch_id"], row["attempt"])
+        state: State = row["state"]
+        arrived = row["delivered"]
+        for finding in by_key[key]:
+            after = record(state, arrived, finding)
+            arrives = isinstance(finding, WasAccepted) and finding.delivered
+            if after is None:
+                if arrives and not arrived:
+                    delivered.append(key)
+            else:
+                writes[key] = (*key, after, *columns(finding))
+                told.append(tell(read_about(row), state, finding, now))
+                if after.startswith("rejected") and row["quota_scope"] is not None:
+                    refunds.append((key[0], row["quota_scope"], row["recipient_key"], row["intent_at"]))
+                state = after
+            arrived = arrived or arrives
+    if writes:
+        await raw.execute(_WRITE, *_split(list(writes.values()), 14), now)
+    if delivered:
+        await raw.execute(_DELIVERED, *_split(delivered, 3))
+    await append(connection, told)
+    return told, refunds
+
+
+async def refund(connection: AsyncConnection, refunds: Sequence[Refund]) -> None:
+    raw = await driver(connection)
+    await raw.execute(_LOCK_QUOTAS, [row[0] for row in refunds], [row[1] for row in refunds])
+    await raw.execute(_REFUND, *_split(list(refunds), 4))
+
+
+def read_about(row: asyncpg.Record | Mapping[str, Any]) -> About:
+    """From a row of the ledger with its `queued` record."""
+    return About(
+        account_id=row["account_id"],
+        instance_id=row["instance_id"],
+        message=read_queued(row["queued"]),
+        release=row["release"],
+        traceparent=row["traceparent"],
+    )
+
+
+def read_queued(value: bytes) -> MessageQueued:
+    event = decode("MessageQueued", MessageQueued.VERSION, value)
+    assert isinstance(event, MessageQueued)
+    return event
+
+
+def _split(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:
+    """Rows to columns, also of none."""
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]

@@ -1,0 +1,183 @@
+"""What every sender looks after, whoever's lanes they are: intents whose owner is gone, gates, silence, old rows."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from uuid import UUID
+
+from chassis.database import Database, driver
+from chassis.kafka import outgoing
+from chassis.lifecycle import utc_now
+from chassis.outbox import append
+from chassis.telemetry import log
+from contracts import ids
+from contracts.progress import GateClosed
+from contracts.topics import CAMPAIGN_PROGRESS, SENDER
+from sender.attempt import Finding, NoAnswer, NoEvidence
+from sender.consumers import give_back
+from sender.evidence import fit_kept
+from sender.reconcile import is_unresolved
+from sender.settings import Settings
+from sender.settlement import Key, settle
+
+BATCH = 500
+
+# Index attempt_open. An owner whose lease lapsed, or whom a higher epoch has replaced, answers no more in time.
+_ORPHANS = """
+SELECT a.account_id, a.dispatch_id, a.attempt
+FROM attempt a LEFT JOIN instance_owner o ON o.instance_id = a.instance_id
+WHERE a.state = 'intent' AND a.times_out_at < clock_timestamp()
+  AND (o.instance_id IS NULL OR a.epoch < o.epoch OR o.lease_until < clock_timestamp())
+ORDER BY a.intent_at LIMIT $1
+"""
+# Locks the closing gates, so that one sweep at a time completes each.
+_CLOSING = """
+SELECT g.key, g.account_id, g.closed_through, g.asked_by FROM gate g
+WHERE g.closing AND g.scope = 'campaign'
+  AND NOT EXISTS (SELECT FROM attempt a WHERE a.campaign_id = g.key::uuid AND a.state = 'intent'
+                  AND a.run_epoch <= g.closed_through)
+ORDER BY g.key LIMIT $1 FOR UPDATE OF g SKIP LOCKED
+"""
+_CLOSED = "UPDATE gate SET closing = false WHERE scope = 'campaign' AND key = ANY($1::text[])"
+_ANY_CLOSING = "SELECT EXISTS (SELECT FROM gate WHERE closing)"
+_AMBIGUOUS = """
+SELECT a.account_id, a.dispatch_id, a.attempt, a.intent_at, w.at AS watermark, clock_timestamp() AS now
+FROM attempt a LEFT JOIN ingest_watermark w ON w.instance_id = a.instance_id
+WHERE a.state = 'ambiguous' AND a.intent_at < clock_timestamp() - make_interval(secs => $1)
+ORDER BY a.intent_at LIMIT $2
+"""
+_CLEAN = (
+    """DELETE FROM attempt WHERE (account_id, dispatch_id, attempt) IN (
+         SELECT account_id, dispatch_id, attempt FROM attempt
+         WHERE state NOT IN ('intent', 'ambiguous') AND intent_at < now() - make_interval(secs => $1) LIMIT 5000)""",
+    """DELETE FROM evidence WHERE (account_id, instance_id, provider_message_id, fact) IN (
+         SELECT account_id, instance_id, provider_message_id, fact FROM evidence
+         WHERE received_at < now() - make_interval(secs => $1) LIMIT 5000)""",
+    """DELETE FROM service_window WHERE (account_id, instance_id, recipient_key) IN (
+         SELECT account_id, instance_id, recipient_key FROM service_window
+         WHERE open_until < now() - make_interval(secs => $1) LIMIT 5000)""",
+)
+
+
+class Sweeps:
+    """`closing`: set by whoever closes a gate in this process, so that it is completed at once."""
+
+    def __init__(self, database: Database, settings: Settings) -> None:
+        self._database = database
+        self._settings = settings
+        self.closing = asyncio.Event()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        settings = self._settings
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._gates(stopping))
+            tasks.create_task(self._each(settings.sweep_s, self.sweep_orphans, stopping))
+            tasks.create_task(self._each(min(5.0, settings.reconcile_wait_s / 4), self.sweep_silent, stopping))
+            tasks.create_task(self._each(1.0, self.sweep_evidence, stopping))
+            tasks.create_task(self._each(60.0, self._clean, stopping))
+
+    async def _each(self, pause_s: float, sweep: Callable[[], Awaitable[object]], stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            try:
+                await sweep()
+            except Exception as error:  # noqa: BLE001  the edge of the loop; the next round tries again
+                log.warning("sweep_failed", error=f"{type(error).__name__}: {error}")
+            try:
+                async with asyncio.timeout(pause_s):
+                    await stopping.wait()
+            except TimeoutError:
+                pass
+
+    async def _gates(self, stopping: asyncio.Event) -> None:
+        while not stopping.is_set():
+            try:
+                still_closing = await self.sweep_gates()
+            except Exception as error:  # noqa: BLE001  the edge of the loop; the next round tries again
+                log.warning("gate_sweep_failed", error=f"{type(error).__name__}: {error}")
+                still_closing = True
+            pause_s = self._settings.gate_sweep_s if still_closing else self._settings.gate_idle_s
+            self.closing.clear()
+            try:
+                async with asyncio.timeout(pause_s):
+                    await self.closing.wait()
+            except TimeoutError:
+                pass
+
+    async def sweep_orphans(self) -> int:
+        """Intents that nobody will answer for any more become ambiguous."""
+        async with self._database.transaction() as connection:
+            raw = await driver(connection)
+            await raw.execute("SET LOCAL enable_seqscan = off")
+            rows = await raw.fetch(_ORPHANS, BATCH)
+            if not rows:
+                return 0
+            findings: list[tuple[Key, Finding]] = [(_key(row), NoAnswer("sender_gone")) for row in rows]
+            told, _ = await settle(connection, findings, utc_now())
+        log.info("orphaned_intents_ambiguous", count=len(told))
+        return len(told)
+
+    async def sweep_gates(self) -> bool:
+        """Closing gates without an intent under way are closed and told; True if some are still closing."""
+        async with self._database.transaction() as connection:
+            raw = await driver(connection)
+            if not await raw.fetchval(_ANY_CLOSING):
+                return False
+            rows = await raw.fetch(_CLOSING, BATCH)
+            if rows:
+                now = utc_now()
+                await append(
+                    connection,
+                    [
+                        outgoing(
+                            CAMPAIGN_PROGRESS,
+                            row["key"],
+                            GateClosed(run_epoch=row["closed_through"]),
+                            source=SENDER,
+                            account_id=row["account_id"],
+                            time=now,
+                            # Each asking gets an answer of its own, however often the gate was closed before.
+                            event_id=ids.event_id(
+                                SENDER, row["key"], f"gate:{row['closed_through']}:{row['asked_by']}"
+                            ),
+                        )
+                        for row in rows
+                    ],
+                )
+                await raw.execute(_CLOSED, [row["key"] for row in rows])
+            return bool(await raw.fetchval(_ANY_CLOSING))
+
+    async def sweep_evidence(self) -> None:
+        """Evidence that fitted nothing when it came may fit by now."""
+        async with self._database.transaction() as connection:
+            refunds = await fit_kept(connection, utc_now())
+        await give_back(self._database, refunds)
+
+    async def sweep_silent(self) -> int:
+        """Ambiguous attempts whose time for evidence is over become unresolved."""
+        wait = timedelta(seconds=self._settings.reconcile_wait_s)
+        async with self._database.transaction() as connection:
+            raw = await driver(connection)
+            await raw.execute("SET LOCAL enable_seqscan = off")
+            rows = await raw.fetch(_AMBIGUOUS, wait.total_seconds(), BATCH)
+            findings: list[tuple[Key, Finding]] = [
+                (_key(row), NoEvidence())
+                for row in rows
+                if is_unresolved(row["intent_at"], row["watermark"], row["now"], wait)
+            ]
+            if not findings:
+                return 0
+            told, _ = await settle(connection, findings, utc_now())
+        log.info("attempts_unresolved", count=len(told))
+        return len(told)
+
+    async def _clean(self) -> None:
+        settings = self._settings
+        for statement, keep_s in zip(
+            _CLEAN, (settings.ledger_keep_s, settings.evidence_keep_s, settings.evidence_keep_s), strict=True
+        ):
+            async with self._database.transaction() as connection:
+                await (await driver(connection)).execute(statement, keep_s)
+
+
+def _key(row: object) -> tuple[UUID, UUID, int]:
+    return row["account_id"], row["dispatch_id"], row["attempt"]  # type: ignore[index]

@@ -1,0 +1,90 @@
+"""The throughput limiter: GCRA sized so that no sliding window ever holds more than the limit. No I/O, no clock.
+
+GCRA with interval T and tolerance tau, whose departures reach the provider with a jitter of at most J, lets at most
+floor((W + tau + J) / T) + 1 messages into any window W. So a limit of N per W asks for (W + tau + J) / T < N: the
+rate is never set to the limit itself. Times are seconds of one clock, which one is the caller's choice.
+"""
+
+from dataclasses import dataclass
+from math import floor
+
+# A share of the limit is given away as tolerance, so that a late timer is made up for within the limit;
+# more than twenty messages at once would only add jitter at the provider.
+TOLERANCE_SHARE = 0.03
+TOLERANCE_MAX = 20
+# Keeps (W + tau + J) / T strictly below N in floating point too.
+SLACK = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """`interval_s` between messages in the long run; `tolerance_s` by which one may come early after a gap."""
+
+    interval_s: float
+    tolerance_s: float
+
+    @property
+    def per_second(self) -> float:
+        return 1.0 / self.interval_s
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The message may leave at `at_s`; `tat_s` is the limiter's new state."""
+
+    tat_s: float
+    at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Nothing may leave before `until_s`; the state stays as it was."""
+
+    until_s: float
+
+
+def size_rate(limit_per_s: float, target_per_s: float, burst: float, jitter_s: float) -> Rate:
+    """The limit always wins; `target_per_s` and `burst` (messages at once) are caps within it. All positive."""
+    window_s, count = (1.0, float(floor(limit_per_s))) if limit_per_s >= 1 else (1.0 / limit_per_s, 1.0)
+    reserve = min(TOLERANCE_MAX, TOLERANCE_SHARE * count, max(0.0, burst - 1), count - 1)
+    per_second = min(target_per_s, (count - reserve - SLACK) / (window_s + jitter_s))
+    room = count - SLACK - per_second * (window_s + jitter_s)
+    extra = min(max(0.0, burst - 1), room)
+    return Rate(interval_s=1.0 / per_second, tolerance_s=extra / per_second)
+
+
+def size_pair_rate(per_minute: float, burst: int, jitter_s: float) -> Rate:
+    """To one recipient: `burst` at once, then one each 60 / `per_minute` seconds until that is paid back."""
+    interval_s = 60.0 / per_minute
+    return Rate(interval_s=interval_s, tolerance_s=max(0.0, (burst - 1) * interval_s - jitter_s))
+
+
+def take(tat_s: float, now_s: float, rate: Rate, horizon_s: float = 0.0) -> Taken | Refused:
+    """One message: now, or at the earliest time within `horizon_s` from now."""
+    at_s = max(now_s, tat_s - rate.tolerance_s)
+    if at_s - now_s > horizon_s:
+        return Refused(until_s=at_s)
+    return Taken(tat_s=max(at_s, tat_s) + rate.interval_s, at_s=at_s)
+
+
+def count_ready(tat_s: float, now_s: float, rate: Rate, horizon_s: float, most: int) -> int:
+    """How many messages, at most `most`, could leave within the horizon."""
+    early_s = max(0.0, max(now_s, tat_s) - (now_s + rate.tolerance_s))
+    if early_s > horizon_s:
+        return 0
+    start_s = max(tat_s, now_s)
+    return min(most, 1 + floor((now_s + horizon_s + rate.tolerance_s - start_s) / rate.interval_s))
+
+
+def emptied(now_s: float, rate: Rate) -> float:
+    """The state right after the largest burst: what a new owner starts from, because the last owner's departures
+    may have been later than the state it stored."""
+    return now_s + rate.tolerance_s + rate.interval_s
+
+
+def replay(sent_at_s: list[float], rate: Rate) -> float:
+    """The state after these departures (ascending), for a limiter whose memory was lost."""
+    tat_s = 0.0
+    for at_s in sent_at_s:
+        tat_s = max(tat_s, at_s) + rate.interval_s
+    return tat_s
