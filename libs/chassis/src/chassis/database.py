@@ -120,8 +120,9 @@ def is_passing(error: BaseException) -> bool:
             return isinstance(error, asyncpg.InvalidCachedStatementError) or bool(
                 _PASSING_STATE.fullmatch(error.sqlstate or "")
             )
-        case asyncpg.InterfaceError():
-            return "closed" in str(error)
+        case asyncpg.InterfaceError() | asyncpg.InternalClientError():
+            # The latter where the server's farewell came in just as a statement was to be sent.
+            return "closed" in str(error) or "cannot switch to state" in str(error)
         case OSError() | TimeoutError() | sqlalchemy.exc.TimeoutError():
             return True
         case _:
