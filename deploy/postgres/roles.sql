@@ -56,6 +56,13 @@ BEGIN
       service || '_owner', service || '_worker');
   END LOOP;
 
+  -- Two generations of the read models: one is read while the other is rebuilt; the views of `projections` show one.
+  FOREACH service IN ARRAY ARRAY['projections_g1', 'projections_g2'] LOOP
+    EXECUTE format('CREATE SCHEMA IF NOT EXISTS %I AUTHORIZATION projections_owner', service);
+    EXECUTE format('REVOKE ALL ON SCHEMA %I FROM PUBLIC', service);
+    EXECUTE format('GRANT USAGE ON SCHEMA %I TO projections_worker, campaign_api_web, analyst', service);
+  END LOOP;
+
   GRANT USAGE ON SCHEMA campaign_api, projections TO campaign_api_web;
   ALTER DEFAULT PRIVILEGES FOR ROLE campaign_api_owner
     GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO campaign_api_web;

@@ -1,0 +1,101 @@
+"""The doors for Kafka: which topics each component reads, and how a batch enters the current generation.
+
+Delivery: at least once from Kafka, effect once in PostgreSQL (chassis.inbox); a duplicate changes nothing anyway.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final, get_args
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.database import driver
+from chassis.kafka import Received
+from contracts import campaigns, contacts, conversations, instances, messages, topics
+from contracts.envelope import Envelope, Event
+from contracts.progress import DispatchesChanged
+from contracts.statuses import StatusReceived
+from contracts.topics import Topic
+from projections import instances as instance_rows
+from projections import people, registers, timeline
+from projections.timeline import Touched
+
+Records = Iterable[tuple[Envelope, Event]]
+Apply = Callable[[asyncpg.Connection, Records], Awaitable[Touched]]
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """Read models that are written in one transaction, by one writer at a time. `number` names its writer lock."""
+
+    number: int
+    group: str
+    topics: tuple[Topic, ...]
+    handles: tuple[type[Event], ...]
+    apply: Apply
+
+
+async def apply_timeline(connection: asyncpg.Connection, records: Records) -> Touched:
+    return await timeline.apply(connection, timeline.gather(records))
+
+
+async def apply_instances(connection: asyncpg.Connection, records: Records) -> Touched:
+    facts = [fact for record in records if (fact := instance_rows.read_fact(*record)) is not None]
+    await registers.apply(connection, instance_rows.TABLE, instance_rows.EMPTY, facts)
+    return Touched(instances={(fact.account_id, fact.id) for fact in facts})
+
+
+TIMELINE: Final = Component(
+    0,
+    "projections.timeline",
+    (
+        topics.CAMPAIGNS,
+        topics.CAMPAIGN_RECIPIENTS,
+        topics.CAMPAIGN_PROGRESS,
+        topics.MESSAGE_SENT,
+        topics.STATUS_RECEIVED,
+        topics.MESSAGE_RECEIVED,
+        topics.CONVERSATIONS,
+    ),
+    (
+        *get_args(campaigns.CampaignEvent),
+        campaigns.RecipientsAdded,
+        DispatchesChanged,
+        messages.MessageSent,
+        messages.MessageResolved,
+        messages.MessageFailed,
+        StatusReceived,
+        *get_args(conversations.InboundEvent),
+        *get_args(conversations.ConversationEvent),
+    ),
+    apply_timeline,
+)
+PEOPLE: Final = Component(
+    1,
+    "projections.people",
+    (topics.CONTACTS, topics.ALLOCATIONS),
+    (*get_args(contacts.ContactEvent), *get_args(contacts.AllocationEvent)),
+    people.apply,
+)
+INSTANCES: Final = Component(
+    2,
+    "projections.instances",
+    (topics.INSTANCES, topics.INSTANCE_HEALTH),
+    (instances.InstanceConfigured, *get_args(instances.InstanceHealthEvent)),
+    apply_instances,
+)
+COMPONENTS: Final = (TIMELINE, PEOPLE, INSTANCES)
+
+
+class LiveConsumer:
+    """Applies one component's batches to the current generation and notes what changed."""
+
+    def __init__(self, component: Component, touched: Touched) -> None:
+        self._component = component
+        self._touched = touched
+
+    async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
+        raw = await driver(connection)
+        await raw.fetchval("SELECT enter_generation($1)", self._component.number)
+        self._touched.add(await self._component.apply(raw, [(one.envelope, one.event) for one in batch]))

@@ -1,0 +1,90 @@
+"""Campaign statistics: counts of recipients, and of dispatches beside them, moved only by transitions of rows."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from projections.messages import DELIVERED, READ
+from projections.recipients import TALLIES
+
+Measure = tuple[str, str]
+Place = tuple[UUID, UUID, str, str]
+
+_WITH_REASON: Final = ("failed", "skipped")
+_NAMES: Final = {"accepted": "sent"}
+_BY_DISPATCH: Final = tuple(
+    "dispatches_" + {"accepted": "sent", "released": "queued"}.get(name, name) for name in TALLIES
+)
+
+
+def contribute(
+    added: bool,
+    state: str,
+    queued: bool,
+    reason: str | None,
+    delivery: int,
+    replied_at: datetime | None,
+    tally: Sequence[int],
+) -> dict[Measure, int]:
+    """What one recipient adds to its campaign's figures: nothing until it is known as imported."""
+    if not added:
+        return {}
+    counts: dict[Measure, int] = {("total", ""): 1}
+    counts[_NAMES.get(state, state), (reason or "") if state in _WITH_REASON else ""] = 1
+    if queued:
+        counts["queued", ""] = 1
+    if state == "accepted" and delivery >= DELIVERED:
+        counts["delivered", ""] = 1
+    if state == "accepted" and delivery >= READ:
+        counts["read", ""] = 1
+    if replied_at is not None:
+        counts["replied", ""] = 1
+    for name, count in zip(_BY_DISPATCH, tally, strict=True):
+        if count:
+            counts[name, ""] = count
+    return counts
+
+
+def count_moves(moves: Iterable[Sequence[Any]]) -> dict[Place, int]:
+    """Differences of what the rows contribute, from OLD and NEW as recipients' statements return them."""
+    change: Counter[Place] = Counter()
+    for account_id, campaign_id, *sides in moves:
+        old, new = sides[:7], sides[7:]
+        if old == new:
+            continue
+        for (measure, reason), count in contribute(*new).items():
+            change[account_id, campaign_id, measure, reason] += count
+        if old[0]:
+            for (measure, reason), count in contribute(*old).items():
+                change[account_id, campaign_id, measure, reason] -= count
+    return {place: count for place, count in change.items() if count}
+
+
+_ADD: Final = """
+INSERT INTO campaign_counter AS c (account_id, campaign_id, measure, reason, value)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bigint[])
+ON CONFLICT (account_id, campaign_id, measure, reason) DO UPDATE SET value = c.value + excluded.value
+RETURNING new.value = 0
+"""
+# A count that came back to nothing leaves no row: whether it was ever more depends on the batches.
+_CLEAR: Final = """
+DELETE FROM campaign_counter c USING unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) w (account_id, campaign_id,
+    measure, reason)
+WHERE c.account_id = w.account_id AND c.campaign_id = w.campaign_id AND c.measure = w.measure AND c.reason = w.reason
+    AND c.value = 0
+"""
+
+
+async def add(connection: asyncpg.Connection, change: Mapping[Place, int]) -> None:
+    """Moves the counters, in the transaction of the transitions. By primary key, in its order."""
+    if not change:
+        return
+    places = sorted(change)
+    columns = [list(column) for column in zip(*places, strict=True)]
+    emptied = await connection.fetch(_ADD, *columns, [change[place] for place in places])
+    if any(row[0] for row in emptied):
+        await connection.execute(_CLEAR, *columns)

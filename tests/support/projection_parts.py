@@ -1,0 +1,67 @@
+"""What the projections' tests need: a migrated database, applying records, and the tables as text."""
+
+import random
+from collections.abc import Iterable, Sequence
+
+import asyncpg
+
+from contracts.envelope import Envelope, Event
+from pombo.backing import Database
+from projections.consumers import COMPONENTS
+from projections.generations import TABLES
+
+Record = tuple[Envelope, Event]
+Tables = dict[str, list[str]]
+
+
+def migrate_projections(database: Database) -> None:
+    from chassis.database import migrate
+
+    migrate(database.roles["projections_owner"], "projections", "projections")
+
+
+async def enter(connection: asyncpg.Connection) -> None:
+    """Inside a transaction, as a live batch does."""
+    await connection.fetchval("SELECT projections.enter_generation(0)")
+
+
+async def apply(connection: asyncpg.Connection, records: Iterable[Record]) -> None:
+    """One batch: each component gets its own types, as its subscription would give them."""
+    batch = list(records)
+    for component in COMPONENTS:
+        mine = [record for record in batch if isinstance(record[1], component.handles)]
+        if mine:
+            await component.apply(connection, mine)
+
+
+async def read_tables(connection: asyncpg.Connection) -> Tables:
+    tables: Tables = {}
+    for table, key in TABLES.items():
+        rows = await connection.fetch(f"SELECT t::text FROM {table} t ORDER BY {key}")
+        tables[table] = [row[0] for row in rows]
+    return tables
+
+
+async def project(connection: asyncpg.Connection, batches: Sequence[Sequence[Record]]) -> Tables:
+    """The tables after these batches on empty ones; nothing stays."""
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        await enter(connection)
+        for batch in batches:
+            await apply(connection, batch)
+        return await read_tables(connection)
+    finally:
+        await transaction.rollback()
+
+
+def split(records: Sequence[Record], rng: random.Random, batches: int) -> list[list[Record]]:
+    cuts = sorted(rng.randrange(len(records) + 1) for _ in range(batches - 1))
+    return [list(records[start:end]) for start, end in zip([0, *cuts], [*cuts, len(records)], strict=True)]
+
+
+def shuffle(records: Sequence[Record], rng: random.Random) -> list[Record]:
+    """Another order, with repetitions."""
+    mixed = [*records, *rng.choices(records, k=len(records) // 2)]
+    rng.shuffle(mixed)
+    return mixed
