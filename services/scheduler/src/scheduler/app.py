@@ -1,0 +1,105 @@
+"""The composition root: everything the scheduler is made of, by hand, read top to bottom."""
+
+import asyncio
+
+from chassis.database import Database
+from chassis.health import Readiness, serve_health
+from chassis.inbox import consume
+from chassis.kafka import Producer
+from chassis.lifecycle import run_tasks
+from chassis.outbox import relay
+from scheduler.answers import Answers
+from scheduler.campaigns import Campaigns
+from scheduler.chores import Chores
+from scheduler.consumers import Consumer, Consumers
+from scheduler.drains import Drains
+from scheduler.instances import Instances
+from scheduler.operations import Operations
+from scheduler.outcomes import Outcomes
+from scheduler.planning import Planning
+from scheduler.publication import Publication
+from scheduler.releases import Releasing
+from scheduler.runs import Definitions
+from scheduler.settings import Settings
+from scheduler.signals import Signals
+from scheduler.timers import Timers
+from scheduler.worker import Worker
+
+SCHEMA = "scheduler"
+
+
+class Scheduler:
+    """One process: consumers, worker, relay, health."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.readiness = Readiness()
+        self.signals = Signals()
+        self.database = Database.connect(settings.postgres, schema=SCHEMA, application_name="scheduler")
+        self.producer = Producer(settings.kafka, client_id="scheduler")
+        definitions = Definitions()
+        pacing, batch = settings.pacing, settings.batch
+        self.publication = Publication(self.database, self.producer, definitions, pacing)
+        self.releasing = Releasing(self.database, definitions, pacing, batch)
+        self.planning = Planning(self.database, definitions, self.signals, batch.plan_recipients)
+        self.answers = Answers(self.database, pacing, self.signals)
+        self.timers = Timers(self.database, self.signals)
+        self.chores = Chores(self.database, definitions, self.signals, batch.chore_dispatches)
+        self.drains = Drains(self.database, pacing.blocked_grace_s)
+        self.consumers = Consumers(
+            Campaigns(self.signals),
+            Outcomes(definitions, pacing, self.signals),
+            self.answers,
+            Instances(self.signals),
+            Operations(definitions, self.signals),
+            definitions,
+            self.signals,
+        )
+        self.worker = Worker(
+            self.database,
+            pacing,
+            self.signals,
+            self.releasing,
+            self.publication,
+            self.planning,
+            self.answers,
+            self.timers,
+            self.chores,
+            self.drains,
+        )
+
+    async def serve(self, stopping: asyncio.Event) -> None:
+        """Until `stopping`. The producer goes last, so that what was committed is still published."""
+        dsn = self.settings.postgres.dsn
+        try:
+            await run_tasks(
+                stopping,
+                {
+                    "health": serve_health(self.settings.health, self.readiness, stopping),
+                    **{each.subscription.group: self._consume(each, stopping) for each in self.consumers.table},
+                    "relay": relay(self.database, self.producer, schema=SCHEMA, dsn=dsn, stopping=stopping),
+                    "ticks": self.worker.run_ticks(stopping),
+                    "plans": self.worker.run_plans(stopping),
+                    "sweeps": self.worker.run_sweeps(stopping),
+                    "publisher": self.worker.publish_releases(stopping),
+                },
+            )
+        finally:
+            await self.producer.stop()
+            await self.database.close()
+
+    async def _consume(self, consumer: Consumer, stopping: asyncio.Event) -> None:
+        await consume(
+            consumer.subscription,
+            settings=self.settings.kafka,
+            database=self.database,
+            producer=self.producer,
+            handle=consumer.handle,
+            after=self.signals.wake_worker,
+            ready=self.readiness,
+            stopping=stopping,
+        )
+
+
+def build(settings: Settings) -> Scheduler:
+    return Scheduler(settings)

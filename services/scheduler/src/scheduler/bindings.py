@@ -1,0 +1,114 @@
+"""Which instance a contact is bound to, and how many people each instance has. Stickiness, counted exactly.
+
+Lock order: occupancy rows by instance, then bindings by key.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.database import driver
+from chassis.kafka import Outgoing, Received, outgoing
+from chassis.outbox import append
+from contracts import ids
+from contracts.contacts import ContactAllocated
+from contracts.conversations import MessageReceived
+from contracts.topics import ALLOCATIONS, SCHEDULER
+
+_COUNTS = "SELECT instance_id, bound FROM occupancy WHERE instance_id = ANY($1::uuid[])"
+_CREATE = """
+INSERT INTO occupancy (instance_id, account_id) SELECT instance_id, $2 FROM unnest($1::uuid[]) AS n(instance_id)
+ORDER BY 1 ON CONFLICT DO NOTHING
+"""
+_LOCK = """
+SELECT instance_id, bound FROM occupancy WHERE instance_id = ANY($1::uuid[]) ORDER BY instance_id FOR UPDATE
+"""
+_BIND = """
+INSERT INTO binding (account_id, recipient_key, instance_id, contact_id)
+SELECT $1, key, instance_id, contact_id FROM unnest($2::text[], $3::uuid[], $4::uuid[])
+    AS b(key, instance_id, contact_id) ORDER BY key
+ON CONFLICT DO NOTHING RETURNING recipient_key, instance_id, contact_id
+"""
+_ACTUAL = "SELECT recipient_key, instance_id FROM binding WHERE account_id = $1 AND recipient_key = ANY($2::text[])"
+_OCCUPY = """
+UPDATE occupancy o SET bound = o.bound + n.count FROM unnest($1::uuid[], $2::int[]) AS n(instance_id, count)
+WHERE o.instance_id = n.instance_id
+"""
+_MAXIMA = "SELECT instance_id, max_users FROM instance WHERE instance_id = ANY($1::uuid[]) AND account_id = $2"
+
+Binding = tuple[str, UUID, UUID]  # recipient key, instance, contact
+
+
+async def bound_counts(raw: asyncpg.Connection, instance_ids: Sequence[UUID]) -> dict[UUID, int]:
+    return {row["instance_id"]: row["bound"] for row in await raw.fetch(_COUNTS, instance_ids)}
+
+
+async def lock_counts(raw: asyncpg.Connection, account_id: UUID, instance_ids: Iterable[UUID]) -> dict[UUID, int]:
+    """Until the transaction ends nobody else binds to these."""
+    ordered = sorted(set(instance_ids))
+    await raw.execute(_CREATE, ordered, account_id)
+    return {row["instance_id"]: row["bound"] for row in await raw.fetch(_LOCK, ordered)}
+
+
+async def bind(
+    raw: asyncpg.Connection, account_id: UUID, wanted: Sequence[Binding]
+) -> tuple[list[Binding], dict[str, UUID]]:
+    """What was bound here, and for all that was wanted the instance it is bound to in fact. Counts are locked."""
+    if not wanted:
+        return [], {}
+    keys, instance_ids, contact_ids = zip(*wanted, strict=True)
+    rows = await raw.fetch(_BIND, account_id, keys, instance_ids, contact_ids)
+    made = [(row["recipient_key"], row["instance_id"], row["contact_id"]) for row in rows]
+    counts = Counter(instance_id for _, instance_id, _ in made)
+    await raw.execute(_OCCUPY, list(counts), list(counts.values()))
+    actual = {key: instance_id for key, instance_id, _ in made}
+    if len(actual) < len(wanted):
+        others = [key for key in keys if key not in actual]
+        actual.update(
+            (row["recipient_key"], row["instance_id"]) for row in await raw.fetch(_ACTUAL, account_id, others)
+        )
+    return made, actual
+
+
+def allocated(account_id: UUID, key: str, instance_id: UUID, contact_id: UUID, now: datetime) -> Outgoing:
+    return outgoing(
+        ALLOCATIONS,
+        str(contact_id),
+        ContactAllocated(instance_id=instance_id, recipient_key=key),
+        source=SCHEDULER,
+        account_id=account_id,
+        time=now,
+        event_id=ids.event_id(SCHEDULER, str(contact_id), f"allocated:{instance_id}"),
+    )
+
+
+async def bind_senders(connection: AsyncConnection, batch: Sequence[Received], now: datetime) -> None:
+    """Who writes to an instance is bound to it, if not bound yet and it has room."""
+    raw = await driver(connection)
+    wanted: dict[UUID, dict[str, UUID]] = {}
+    for one in batch:
+        event, account_id = one.event, one.envelope.account_id
+        if not isinstance(event, MessageReceived) or account_id is None:
+            continue
+        key = ids.recipient_key(event.chat)
+        if event.direction == "in" and event.chat.group is None and key:
+            wanted.setdefault(account_id, {}).setdefault(key, event.instance_id)
+    for account_id, people in sorted(wanted.items()):
+        known = {row["recipient_key"] for row in await raw.fetch(_ACTUAL, account_id, list(people))}
+        new = {key: instance_id for key, instance_id in people.items() if key not in known}
+        if not new:
+            continue
+        bound = await lock_counts(raw, account_id, new.values())
+        maxima = {row["instance_id"]: row["max_users"] for row in await raw.fetch(_MAXIMA, list(bound), account_id)}
+        room = {instance_id: maxima.get(instance_id, 0) - bound[instance_id] for instance_id in bound}
+        fitting: list[Binding] = []
+        for key, instance_id in new.items():
+            if room[instance_id] > 0:
+                room[instance_id] -= 1
+                fitting.append((key, instance_id, ids.contact_id(account_id, key)))
+        made, _ = await bind(raw, account_id, fitting)
+        await append(connection, [allocated(account_id, *one, now) for one in made])

@@ -1,0 +1,96 @@
+"""What the scheduler listens to: one table of subscriptions, each with the function that applies a batch.
+
+Every effect is in PostgreSQL together with its offsets: at least once from Kafka, effect once here. The groups are
+apart so that a flood of recipients or inbound messages never delays a pause, and none delays an outcome.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.inbox import Subscription
+from chassis.kafka import Received
+from contracts import topics
+from contracts.campaigns import CampaignEvent, RecipientsAdded
+from contracts.contacts import ContactOptedIn, ContactOptedOut
+from contracts.conversations import AnswerWritten, MessageReceived
+from contracts.instances import InstanceConfigured, InstanceHealthEvent
+from contracts.messages import MessageEvent
+from contracts.operations import OperationEvent
+from scheduler import opt_outs
+from scheduler.answers import Answers
+from scheduler.campaigns import Campaigns, add_recipients
+from scheduler.instances import Instances
+from scheduler.operations import Operations
+from scheduler.outcomes import Outcomes
+from scheduler.runs import Definitions
+from scheduler.signals import Signals
+
+Handle = Callable[[AsyncConnection, Sequence[Received]], Awaitable[None]]
+
+OUTCOMES = Subscription("scheduler-outcomes", (topics.MESSAGE_SENT,), get_args(MessageEvent), linger_ms=25)
+CAMPAIGNS = Subscription("scheduler-campaigns", (topics.CAMPAIGNS,), get_args(CampaignEvent), linger_ms=5)
+# A chunk has up to 500 recipients: ten of them are one transaction.
+RECIPIENTS = Subscription(
+    "scheduler-recipients", (topics.CAMPAIGN_RECIPIENTS,), (RecipientsAdded,), batch_max=10, linger_ms=5
+)
+CONVERSATIONS = Subscription(
+    "scheduler-conversations",
+    (topics.CONVERSATIONS, topics.MESSAGE_RECEIVED),
+    (AnswerWritten, MessageReceived),
+    linger_ms=5,
+)
+ORDERS = Subscription(
+    "scheduler-orders",
+    (topics.INSTANCES, topics.INSTANCE_HEALTH, topics.CONTACTS, topics.OPERATIONS),
+    (InstanceConfigured, *get_args(InstanceHealthEvent), ContactOptedOut, ContactOptedIn, *get_args(OperationEvent)),
+    linger_ms=5,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Consumer:
+    subscription: Subscription
+    handle: Handle
+
+
+class Consumers:
+    def __init__(
+        self,
+        campaigns: Campaigns,
+        outcomes: Outcomes,
+        answers: Answers,
+        instances: Instances,
+        operations: Operations,
+        definitions: Definitions,
+        signals: Signals,
+    ) -> None:
+        self._instances = instances
+        self._operations = operations
+        self._definitions = definitions
+        self._signals = signals
+        self.table: tuple[Consumer, ...] = (
+            Consumer(OUTCOMES, outcomes.handle),
+            Consumer(CAMPAIGNS, campaigns.handle),
+            Consumer(RECIPIENTS, add_recipients),
+            Consumer(CONVERSATIONS, answers.handle),
+            Consumer(ORDERS, self.handle_orders),
+        )
+
+    async def handle_orders(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
+        """Four topics in one group: each part locks in the order of lanes.py."""
+        of_topic: dict[str, list[Received]] = {}
+        for one in batch:
+            of_topic.setdefault(one.topic, []).append(one)
+        about_instances = [
+            *of_topic.get(topics.INSTANCES.name, ()),
+            *of_topic.get(topics.INSTANCE_HEALTH.name, ()),
+        ]
+        if about_instances:
+            await self._instances.handle(connection, about_instances)
+        if contacts := of_topic.get(topics.CONTACTS.name):
+            await opt_outs.handle(connection, contacts, self._definitions, self._signals)
+        if operations := of_topic.get(topics.OPERATIONS.name):
+            await self._operations.handle(connection, operations)

@@ -1,0 +1,100 @@
+"""Instances as the scheduler needs them: usable or not, how fast, how many people. From configuration and health."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.database import driver
+from chassis.kafka import Received
+from contracts.instances import (
+    BreakerClosed,
+    BreakerOpened,
+    InstanceBanned,
+    InstanceConfigured,
+    InstanceConnected,
+    InstanceDisconnected,
+    InstanceLimitsChanged,
+    InstanceThrottled,
+)
+from scheduler import lanes
+from scheduler.campaigns import account_of
+from scheduler.signals import Signals
+
+# What the provider said stays until a person has acted (a new request, or the status set back to active).
+_CONFIGURE = """
+INSERT INTO instance AS i (instance_id, account_id, name, status, is_active, is_default, deleted, max_users, rate,
+    target, wanted_version)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+ON CONFLICT (instance_id, account_id) DO UPDATE SET name = excluded.name, status = excluded.status,
+    is_active = excluded.is_active, is_default = excluded.is_default, deleted = excluded.deleted,
+    max_users = excluded.max_users, rate = excluded.rate, target = excluded.target,
+    wanted_version = excluded.wanted_version, throttled_rate = NULL,
+    health = CASE WHEN excluded.wanted_version > i.wanted_version
+        OR excluded.status = 'active' AND i.status <> 'active' THEN NULL ELSE i.health END
+"""
+_HEALTH = "UPDATE instance SET health = $2 WHERE instance_id = $1"
+_THROTTLED = "UPDATE instance SET throttled_rate = $2 WHERE instance_id = $1"
+_DETECTED = (
+    "UPDATE instance SET detected_rate = coalesce($2, detected_rate), throttled_rate = NULL WHERE instance_id = $1"
+)
+_BLOCK = """
+UPDATE lane SET blocked_until = $2, blocked_by = $3 WHERE instance_id = $1
+"""
+# A breaker that only a person closes: looked at again then; until that the lane stands.
+_UNTIL_A_PERSON_ACTS = timedelta(days=3650)
+
+
+class Instances:
+    def __init__(self, signals: Signals) -> None:
+        self._signals = signals
+
+    async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
+        """Lanes are locked first (see lanes.py); nothing here locks a campaign."""
+        raw = await driver(connection)
+        owners = {UUID(one.envelope.subject): account_of(one) for one in batch}
+        await lanes.create(raw, dict(sorted(owners.items())))
+        await lanes.lock(raw, owners)
+        for one in batch:
+            await _apply(raw, UUID(one.envelope.subject), account_of(one), one.event)
+        self._signals.wake_instances(owners)
+
+
+async def _apply(raw: asyncpg.Connection, instance_id: UUID, account_id: UUID, event: Any) -> None:
+    match event:
+        case InstanceConfigured():
+            await raw.execute(
+                _CONFIGURE,
+                instance_id,
+                account_id,
+                event.name,
+                event.status,
+                event.is_active,
+                event.is_default,
+                event.deleted,
+                event.max_users,
+                event.limits.messages_per_second,
+                event.limits.target_per_second,
+                event.wanted_version,
+            )
+        case InstanceConnected():
+            await raw.execute(_HEALTH, instance_id, "connected")
+        case InstanceDisconnected():
+            await raw.execute(_HEALTH, instance_id, "disconnected")
+        case InstanceBanned():
+            await raw.execute(_HEALTH, instance_id, "banned")
+        case InstanceThrottled():
+            await raw.execute(_THROTTLED, instance_id, event.messages_per_second)
+        case InstanceLimitsChanged():
+            await raw.execute(_DETECTED, instance_id, event.messages_per_second)
+        case BreakerOpened():
+            until = event.until or event.at + _UNTIL_A_PERSON_ACTS
+            await raw.execute(_BLOCK, instance_id, until, f"breaker: {event.reason}")
+        case BreakerClosed():
+            await raw.execute(_BLOCK, instance_id, None, None)
+            await raw.execute(_THROTTLED, instance_id, None)
+        case _:
+            return

@@ -1,0 +1,117 @@
+"""What people order across services: dead letters, unresolved ones, stuck ones, kill-switches."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.database import driver
+from chassis.kafka import Received
+from contracts.operations import (
+    DeadLettersCleared,
+    DeadLettersRequeued,
+    HoldSet,
+    StuckRecoveryRequested,
+    UnresolvedDecided,
+)
+from scheduler import chores, dispatch, dispatches, holds, lanes
+from scheduler.campaigns import account_of
+from scheduler.dispatch import CANCELLED
+from scheduler.outcomes import change_rows, follow
+from scheduler.reports import report, report_rows
+from scheduler.rows import Row
+from scheduler.runs import Definitions, lock_shared
+from scheduler.signals import Signals
+
+# All of the filter's fields must match. Index dispatch_dead where a campaign is given, else a scan of the account.
+_DEAD = """
+SELECT dispatch_id, account_id, campaign_id, recipient_id, instance_id, step FROM dispatch
+WHERE account_id = $1 AND state IN ('failed', 'unresolved') AND state = 'failed' AND retryable
+    AND ($2::uuid IS NULL OR campaign_id = $2) AND ($3::uuid IS NULL OR instance_id = $3)
+    AND (cardinality($4::uuid[]) = 0 OR dispatch_id = ANY($4)) AND ($5::text IS NULL OR reason = $5)
+"""
+_CLEAR = """
+UPDATE dispatch d SET retryable = false WHERE account_id = $1 AND state IN ('failed', 'unresolved')
+    AND state = 'failed' AND retryable AND ($2::uuid IS NULL OR campaign_id = $2)
+    AND ($3::uuid IS NULL OR instance_id = $3)
+"""
+_RUN_AGAIN = "UPDATE campaign SET drained = false WHERE campaign_id = ANY($1::uuid[]) AND drained"
+_WHERE = "SELECT instance_id, campaign_id FROM dispatch WHERE dispatch_id = $1 AND account_id = $2"
+
+
+class Operations:
+    def __init__(self, definitions: Definitions, signals: Signals) -> None:
+        self._definitions = definitions
+        self._signals = signals
+
+    async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
+        raw = await driver(connection)
+        for one in batch:
+            event, account_id = one.event, account_of(one)
+            match event:
+                case HoldSet():
+                    await holds.set_hold(
+                        raw, account_id, event.scope, event.key, held=event.held, version=event.version
+                    )
+                    await self._wake_account(raw, None if event.scope == "everything" else account_id)
+                case DeadLettersRequeued():
+                    await self._requeue(connection, raw, account_id, event)
+                case DeadLettersCleared():
+                    await raw.execute(_CLEAR, account_id, event.campaign_id, event.instance_id)
+                case UnresolvedDecided():
+                    await self._decide(connection, raw, account_id, event)
+                case StuckRecoveryRequested():
+                    self._signals.recover()
+                case _:
+                    continue
+
+    async def _requeue(
+        self, connection: AsyncConnection, raw: asyncpg.Connection, account_id: UUID, event: DeadLettersRequeued
+    ) -> None:
+        """Of campaigns that are not cancelled; a finished one sends them after it was resumed."""
+        dead = await raw.fetch(
+            _DEAD, account_id, event.campaign_id, event.instance_id, list(event.dispatch_ids), event.reason
+        )
+        of_campaign: dict[UUID, list[Row]] = {}
+        for row in dead:
+            if row["campaign_id"] is not None:
+                of_campaign.setdefault(row["campaign_id"], []).append(row)
+        await raw.execute(_RUN_AGAIN, sorted(of_campaign))
+        runs = await lock_shared(raw, self._definitions, of_campaign)
+        now: datetime = await raw.fetchval("SELECT statement_timestamp()")
+        for campaign_id, rows in of_campaign.items():
+            run = runs[campaign_id]
+            if run.status not in CANCELLED:
+                changed = await chores.requeue(raw, rows, len(run.definition.steps))
+                await report_rows(connection, changed, now)
+        self._signals.wake_campaigns(of_campaign)
+
+    async def _decide(
+        self, connection: AsyncConnection, raw: asyncpg.Connection, account_id: UUID, event: UnresolvedDecided
+    ) -> None:
+        where = await raw.fetchrow(_WHERE, event.dispatch_id, account_id)
+        if where is None:
+            return
+        campaigns = [where["campaign_id"]] if where["campaign_id"] is not None else []
+        await lanes.lock(raw, [where["instance_id"]])
+        await raw.execute(_RUN_AGAIN, campaigns)
+        runs = await lock_shared(raw, self._definitions, campaigns)
+        loaded = await dispatches.lock(raw, [event.dispatch_id])
+        one = loaded[event.dispatch_id]
+        decision = event.decision
+        if decision == "send_again" and any(run.status in CANCELLED for run in runs.values()):
+            return
+        one.after = dispatch.decide(one.before, decision)
+        await dispatches.save(raw, [one])
+        followers = await follow(raw, [one], runs) if one.changed else []
+        now: datetime = await raw.fetchval("SELECT statement_timestamp()")
+        await report(connection, await change_rows(raw, [one] if one.changed else [], followers), now)
+        self._signals.wake_campaigns(campaigns)
+
+    async def _wake_account(self, raw: asyncpg.Connection, account_id: UUID | None) -> None:
+        rows = await raw.fetch(
+            "SELECT instance_id FROM lane WHERE $1::uuid IS NULL OR account_id = $1::uuid", account_id
+        )
+        self._signals.wake_instances(row["instance_id"] for row in rows)

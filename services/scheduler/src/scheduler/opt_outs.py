@@ -1,0 +1,71 @@
+"""People who want no campaign message any more: what is pending to them is skipped."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.database import driver
+from chassis.kafka import Received
+from contracts import ids
+from contracts.contacts import ContactOptedIn, ContactOptedOut
+from scheduler import dispatches, lanes
+from scheduler.campaigns import account_of
+from scheduler.reports import report_rows
+from scheduler.runs import Definitions, lock_shared
+from scheduler.signals import Signals
+
+_ADD = "INSERT INTO opt_out (account_id, recipient_key) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+_REMOVE = "DELETE FROM opt_out WHERE account_id = $1 AND recipient_key = $2"
+# Index recipient_person; the dispatches' ids are derived, so that no index by recipient is needed.
+_RECIPIENTS = """
+SELECT r.recipient_id, jsonb_array_length(c.definition -> 'steps') AS steps
+FROM unnest($1::uuid[], $2::text[]) AS o(account_id, recipient_key)
+JOIN recipient r ON r.account_id = o.account_id AND r.recipient_key = o.recipient_key
+JOIN campaign c ON c.campaign_id = r.campaign_id AND c.status NOT IN ('completed', 'cancelled', 'deleted')
+"""
+_PENDING = """
+SELECT dispatch_id, campaign_id, instance_id FROM dispatch WHERE dispatch_id = ANY($1::uuid[]) AND state = 'pending'
+"""
+
+
+async def handle(
+    connection: AsyncConnection, batch: Sequence[Received], definitions: Definitions, signals: Signals
+) -> None:
+    """Locks lanes, then campaigns, then dispatches (see lanes.py)."""
+    raw = await driver(connection)
+    opted_out: set[tuple[object, str]] = set()
+    for one in batch:
+        match one.event:
+            case ContactOptedOut(recipient_key=key):
+                await raw.execute(_ADD, account_of(one), key)
+                opted_out.add((account_of(one), key))
+            case ContactOptedIn(recipient_key=key):
+                await raw.execute(_REMOVE, account_of(one), key)
+                opted_out.discard((account_of(one), key))
+            case _:
+                continue
+    if opted_out:
+        await _skip_pending(connection, raw, sorted(opted_out, key=str), definitions, signals)
+
+
+async def _skip_pending(
+    connection: AsyncConnection,
+    raw: asyncpg.Connection,
+    people: Sequence[tuple[object, str]],
+    definitions: Definitions,
+    signals: Signals,
+) -> None:
+    recipients = await raw.fetch(_RECIPIENTS, [account for account, _ in people], [key for _, key in people])
+    derived = [ids.dispatch_id(row["recipient_id"], step) for row in recipients for step in range(row["steps"] or 0)]
+    pending = await raw.fetch(_PENDING, derived)
+    if not pending:
+        return
+    await lanes.lock(raw, {row["instance_id"] for row in pending})
+    campaigns = {row["campaign_id"] for row in pending}
+    await lock_shared(raw, definitions, campaigns)
+    rows = await dispatches.skip(raw, {row["dispatch_id"]: "opted_out" for row in pending})
+    now: datetime = await raw.fetchval("SELECT statement_timestamp()")
+    await report_rows(connection, rows, now)
+    signals.maybe_drained(campaigns)

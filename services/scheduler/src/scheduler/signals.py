@@ -1,0 +1,52 @@
+"""What consumers tell the worker of their process: something may be due now. Hints only: sweeps find what is missed."""
+
+import asyncio
+from collections.abc import Iterable
+from uuid import UUID
+
+
+class Signals:
+    """`wake`: look at lanes, plans and answers at once. The sets are emptied by the worker."""
+
+    def __init__(self) -> None:
+        self.wake = asyncio.Event()
+        self._drained: set[UUID] = set()
+        self._campaigns: set[UUID] = set()
+        self._instances: set[UUID] = set()
+        self._recover = False
+
+    def maybe_drained(self, campaign_ids: Iterable[UUID | None]) -> None:
+        self._drained.update(campaign for campaign in campaign_ids if campaign is not None)
+
+    def wake_campaigns(self, campaign_ids: Iterable[UUID]) -> None:
+        """Their lanes are looked at, and whether they are drained."""
+        campaigns = set(campaign_ids)
+        self._campaigns |= campaigns
+        self._drained |= campaigns
+
+    def wake_instances(self, instance_ids: Iterable[UUID]) -> None:
+        self._instances.update(instance_ids)
+
+    def recover(self) -> None:
+        """A person asks that what is released without an outcome be published again now."""
+        self._recover = True
+
+    def take_drained(self) -> set[UUID]:
+        taken, self._drained = self._drained, set()
+        return taken
+
+    def take_campaigns(self) -> set[UUID]:
+        taken, self._campaigns = self._campaigns, set()
+        return taken
+
+    def take_instances(self) -> set[UUID]:
+        taken, self._instances = self._instances, set()
+        return taken
+
+    def take_recover(self) -> bool:
+        taken, self._recover = self._recover, False
+        return taken
+
+    async def wake_worker(self) -> None:
+        """After the consumer's transaction has committed."""
+        self.wake.set()

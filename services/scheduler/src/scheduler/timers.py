@@ -1,0 +1,73 @@
+"""What time alone brings: waits that are over, scheduled campaigns that are due, plans that have expired."""
+
+from datetime import datetime
+
+from chassis.database import Database, driver
+from chassis.outbox import append
+from contracts.progress import CampaignDue
+from scheduler.reports import progress
+from scheduler.signals import Signals
+
+# Index dispatch_due. A row that another transaction holds is left for the next look. The dispatch's own wait has ended,
+# nothing about its state or reason changes: no report, no new version.
+_WAITED = """
+UPDATE dispatch d SET waits = NULL, due_at = NULL
+FROM (SELECT dispatch_id, account_id FROM dispatch WHERE waits = 'time' AND due_at <= statement_timestamp()
+    ORDER BY due_at LIMIT 500 FOR UPDATE SKIP LOCKED) n
+WHERE d.dispatch_id = n.dispatch_id AND d.account_id = n.account_id
+RETURNING d.campaign_id, d.instance_id
+"""
+# Index campaign_active.
+_DUE = """
+UPDATE campaign SET due_reported = true WHERE campaign_id IN (
+    SELECT campaign_id FROM campaign WHERE status = 'scheduled' AND status NOT IN ('completed', 'cancelled', 'deleted')
+        AND NOT due_reported AND scheduled_at <= statement_timestamp() LIMIT 100 FOR UPDATE SKIP LOCKED)
+RETURNING campaign_id, account_id, scheduled_at, statement_timestamp() AS now
+"""
+_EXPIRED = """
+INSERT INTO chore (campaign_id, account_id, kind)
+SELECT campaign_id, account_id, 'expire' FROM campaign c
+WHERE status NOT IN ('completed', 'cancelled', 'deleted') AND valid_until <= statement_timestamp()
+    AND EXISTS (SELECT 1 FROM dispatch d WHERE d.campaign_id = c.campaign_id AND d.state IN ('pending', 'released')
+        AND d.state = 'pending')
+ON CONFLICT DO NOTHING
+"""
+
+
+class Timers:
+    def __init__(self, database: Database, signals: Signals) -> None:
+        self._database = database
+        self._signals = signals
+
+    async def end_waits(self) -> int:
+        async with self._database.transaction() as connection:
+            rows = await (await driver(connection)).fetch(_WAITED)
+        self._signals.wake_instances({row["instance_id"] for row in rows if row["campaign_id"] is not None})
+        return len(rows)
+
+    async def report_due_campaigns(self) -> int:
+        """Reported once per schedule; campaign-api starts it."""
+        async with self._database.transaction() as connection:
+            rows = await (await driver(connection)).fetch(_DUE)
+            await append(
+                connection,
+                [
+                    progress(
+                        row["campaign_id"],
+                        row["account_id"],
+                        CampaignDue(scheduled_at=row["scheduled_at"]),
+                        kind=f"due:{_stamp(row['scheduled_at'])}",
+                        now=row["now"],
+                    )
+                    for row in rows
+                ],
+            )
+        return len(rows)
+
+    async def find_expired(self) -> None:
+        async with self._database.transaction() as connection:
+            await (await driver(connection)).execute(_EXPIRED)
+
+
+def _stamp(at: datetime) -> str:
+    return at.isoformat()

@@ -1,0 +1,164 @@
+"""The driver: wait, ask the deciders, act. Two loops and a publisher; any number of replicas may run them."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+
+from chassis import kafka
+from chassis.database import Database, driver, is_passing
+from chassis.lifecycle import backoff_s, pause
+from chassis.telemetry import counter, log
+from scheduler import lanes
+from scheduler.answers import Answers
+from scheduler.chores import Chores
+from scheduler.drains import Drains
+from scheduler.planning import Planning
+from scheduler.publication import Publication
+from scheduler.releases import Released, Releasing
+from scheduler.settings import PacingSettings
+from scheduler.signals import Signals
+from scheduler.timers import Timers
+
+# Committed releases waiting for Kafka; when full, releasing waits, so that little is in memory if the process dies.
+_UNPUBLISHED_MAX = 4
+_STUCK_ROUNDS = 20
+
+
+class Worker:
+    def __init__(
+        self,
+        database: Database,
+        settings: PacingSettings,
+        signals: Signals,
+        releasing: Releasing,
+        publication: Publication,
+        planning: Planning,
+        answers: Answers,
+        timers: Timers,
+        chores: Chores,
+        drains: Drains,
+    ) -> None:
+        self._database = database
+        self._settings = settings
+        self._signals = signals
+        self._releasing = releasing
+        self._publication = publication
+        self._planning = planning
+        self._answers = answers
+        self._timers = timers
+        self._chores = chores
+        self._drains = drains
+        self.committed: asyncio.Queue[Released] = asyncio.Queue(_UNPUBLISHED_MAX)
+
+    async def run_ticks(self, stopping: asyncio.Event) -> None:
+        """Releases what is due, at once when something happened, else every `poll_s`."""
+        await self._guard(stopping, self.tick, self._wait_for_wake)
+
+    async def run_plans(self, stopping: asyncio.Event) -> None:
+        """Plans and bulk changes, apart from the ticks: their pages are long transactions."""
+
+        async def rest(stopping: asyncio.Event) -> None:
+            await pause(stopping, self._settings.poll_s)
+
+        await self._guard(stopping, self.plan, rest)
+
+    async def run_sweeps(self, stopping: asyncio.Event) -> None:
+        """Finds what no signal told: everything here is idempotent."""
+
+        async def rest(stopping: asyncio.Event) -> None:
+            await pause(stopping, self._settings.sweep_s)
+
+        await self._guard(stopping, self.sweep, rest)
+
+    async def publish_releases(self, stopping: asyncio.Event) -> None:
+        """What cannot be published now is published by the sweep: nothing is lost with the queue."""
+        while not (stopping.is_set() and self.committed.empty()):
+            try:
+                async with asyncio.timeout(0.2):
+                    released = await self.committed.get()
+            except TimeoutError:
+                continue
+            try:
+                await self._publication.publish(released.rows, released.runs)
+            except Exception as error:
+                if not _may_pass(error):
+                    raise
+                log.warning("publication_failed", messages=len(released.rows), error=type(error).__name__)
+                await pause(stopping, backoff_s(1))
+
+    async def tick(self) -> None:
+        signals = self._signals
+        signals.wake.clear()
+        await self._wake_lanes()
+        await self._answers.release_waiting()
+        await self._publication.publish_answers()
+        await self._timers.end_waits()
+        await self._wake_lanes()
+        while (released := await self._releasing.release_due()).looked_at:
+            if released.rows:
+                counter("pombo_dispatches_released_total", "Dispatches released.").inc(len(released.rows))
+                await self.committed.put(released)
+            if signals.wake.is_set():
+                # Answers of people do not wait for the end of a long round.
+                await self._publication.publish_answers()
+                signals.wake.clear()
+                await self._wake_lanes()
+        if drained := signals.take_drained():
+            await self._drains.report_drained(drained)
+
+    async def _wake_lanes(self) -> None:
+        campaigns, instances = self._signals.take_campaigns(), self._signals.take_instances()
+        if not campaigns and not instances:
+            return
+        async with self._database.transaction() as connection:
+            raw = await driver(connection)
+            if campaigns:
+                await lanes.wake_campaigns(raw, campaigns)
+            if instances:
+                await lanes.wake(raw, instances)
+
+    async def plan(self) -> None:
+        await self._planning.discover()
+        while await self._planning.plan_page() or await self._chores.do_page():
+            self._signals.wake.set()
+
+    async def sweep(self) -> None:
+        await self._timers.report_due_campaigns()
+        await self._timers.find_expired()
+        await self._publication.publish_forgotten()
+        if self._signals.take_recover():
+            for _ in range(_STUCK_ROUNDS):
+                if not await self._publication.publish_stuck_now():
+                    break
+        await self._drains.report_drained()
+        await self._drains.report_blocked()
+
+    async def _wait_for_wake(self, stopping: asyncio.Event) -> None:
+        if not stopping.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.poll_s):
+                    await self._signals.wake.wait()
+
+    async def _guard(
+        self,
+        stopping: asyncio.Event,
+        act: Callable[[], Awaitable[None]],
+        rest: Callable[[asyncio.Event], Awaitable[None]],
+    ) -> None:
+        """Waits out PostgreSQL and Kafka; anything else ends the process, loudly."""
+        failures = 0
+        while not stopping.is_set():
+            try:
+                await act()
+                failures = 0
+            except Exception as error:
+                if not _may_pass(error):
+                    raise
+                failures += 1
+                log.warning("worker_interrupted", error=type(error).__name__)
+                await pause(stopping, backoff_s(failures))
+            await rest(stopping)
+
+
+def _may_pass(error: Exception) -> bool:
+    return is_passing(error) or kafka.passes(error)
