@@ -44,13 +44,22 @@ def main() -> int:
     """Run until a signal; 2 when the configuration is refused."""
     try:
         launch = _launch(sys.argv[1:])
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)  # many short-lived objects, hardly a cycle
+        uvloop.run(_serve(launch))
     except (SettingRefused, OSError, ValueError) as refused:
-        print(f"provider-simulator: {refused}", file=sys.stderr)
-        return 2
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)  # many short-lived objects, hardly a cycle
-    uvloop.run(_serve(launch))
+        return _refuse(refused)
+    except ExceptionGroup as group:  # of the task group that runs the doors
+        ours, rest = group.split((SettingRefused, OSError))
+        if ours is None or rest is not None:
+            raise
+        return _refuse(ours.exceptions[0])
     return 0
+
+
+def _refuse(why: Exception) -> int:
+    print(f"provider-simulator: {why}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

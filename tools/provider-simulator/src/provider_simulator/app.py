@@ -38,7 +38,14 @@ class App:
         self.door = Door(self.handle)
 
     def handle(self, request: Request) -> None:
-        """One request."""
+        """One request. Whatever breaks in a handler is answered and logged, and the next one is served."""
+        try:
+            self._route(request)
+        except Exception as error:  # noqa: BLE001
+            self.world.witness.note("crashed", path=request.path, error=repr(error))
+            request.answer(500, {"error": "simulator", "details": repr(error)})
+
+    def _route(self, request: Request) -> None:
         parts = [part for part in request.path.split("/") if part]
         first = parts[0] if parts else ""
         if first == "_control":

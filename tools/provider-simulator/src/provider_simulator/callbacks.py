@@ -14,8 +14,9 @@ from typing import Any
 import orjson
 
 from provider_simulator.numbers import Number
-from provider_simulator.postman import Postman, Target
+from provider_simulator.postman import Postman
 from provider_simulator.settings import Delivery
+from provider_simulator.targets import Target
 from provider_simulator.witness import Witness
 
 NEVER_RETRIED_BY_EVOLUTION = frozenset({400, 401, 403, 404, 422})

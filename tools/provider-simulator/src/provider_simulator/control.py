@@ -133,6 +133,7 @@ class Control:
 
     def _stats(self, request: Request, _rest: list[str]) -> None:
         world = self._world
+        world.witness.flush()  # who asks for numbers may read the log next
         at_ms = now_ms()
         numbers = {
             number.id: {

@@ -12,8 +12,8 @@ from provider_simulator.meta import MetaMessages
 from provider_simulator.meta_errors import GraphError
 from provider_simulator.numbers import Number, template_from
 from provider_simulator.people import Message
-from provider_simulator.postman import Target
 from provider_simulator.settings import SettingRefused
+from provider_simulator.targets import Target
 from provider_simulator.world import World, now_ms
 
 MEDIA_LIFE_MS = 30 * 24 * 3600 * 1000

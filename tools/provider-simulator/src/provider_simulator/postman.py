@@ -9,39 +9,15 @@ import ssl
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
-from urllib.parse import urlsplit
 
 import httptools
+
+from provider_simulator.targets import Address, Target
 
 IDLE_S = 20.0
 MAX_ANSWER_BYTES = 64 * 1024
 Done = Callable[[int, bytes, str | None], None]  # status (0: none), body, what went wrong
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a URL leads."""
-
-    host: str
-    port: int
-    tls: bool
-
-
-class Target:
-    """One URL, split once."""
-
-    __slots__ = ("address", "head")
-
-    def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"not an http(s) URL: {url!r}")
-        tls = parts.scheme == "https"
-        self.address = Address(parts.hostname, parts.port or (443 if tls else 80), tls)
-        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        self.head = f"{path} HTTP/1.1\r\nhost: {parts.netloc.rpartition('@')[2]}\r\n".encode("latin-1")
 
 
 class Letter:

@@ -101,5 +101,6 @@ class Settings:
     evolution_licensed: bool = True  # only 2.4.0 asks
     evolution_server_url: str = "http://evolution.simulated"
     zapi_client_token: str = "zapi-client-token"
+    zapi_partner_token: str = "zapi-partner-token"
     zapi_check_client_token: bool = True
     zapi_queue_limit: int = 1000  # while disconnected

@@ -8,13 +8,11 @@ from provider_simulator.door import Request
 from provider_simulator.faults import Accept, Break, Garble, Reject, Silence, Throttle, is_accepted
 from provider_simulator.meta import GARBLED
 from provider_simulator.numbers import Number
-from provider_simulator.people import Message, canonical_phone, digits_of, person_key, private_id
-from provider_simulator.qr_image import data_uri
+from provider_simulator.people import Message, canonical_phone, digits_of
 from provider_simulator.world import Sending, World, now_ms
+from provider_simulator.zapi_instances import VERBS, ZapiInstances
 from provider_simulator.zapi_queue import ZapiQueues
 
-HOOKS = ("received", "received-delivery", "delivery", "message-status", "disconnected", "connected",
-         "chat-presence")  # fmt: skip
 Answer = tuple[int, Any] | None
 
 
@@ -24,16 +22,13 @@ class Zapi:
     def __init__(self, world: World) -> None:
         self._world = world
         self.queues = ZapiQueues(world)
-        self._verbs = {
-            "status": "GET", "qr-code": "GET", "phone-code": "GET", "restart": "GET", "restore-session": "GET",
-            "disconnect": "GET", "me": "GET", "device": "GET", "phone-exists": "GET", "phone-exists-batch": "POST",
-            "read-message": "POST", "update-queue-settings": "PUT", "update-every-webhooks": "PUT",
-            "update-notify-sent-by-me": "PUT", "update-filters": "PUT", "messages": "DELETE",
-            "modify-chat": "POST",
-        }  # fmt: skip
+        self._instances = ZapiInstances(world, self.queues)
 
     def handle(self, request: Request, parts: list[str]) -> None:
         """/instances/{id}/token/{token}/<method>…"""
+        if parts[1:3] == ["integrator", "on-demand"]:
+            request.answer(*self._instances.on_demand(request, parts[3:]))
+            return
         if len(parts) < 5 or parts[2] != "token":
             request.answer(404, {"error": "NOT_FOUND", "message": "Unable to find matching target resource method"})
             return
@@ -66,13 +61,13 @@ class Zapi:
         if method.startswith("update-webhook-"):
             if request.method != "PUT":
                 return _wrong_verb()
-            return self._hook(request, number, method.removeprefix("update-webhook-"))
-        verb = self._verbs.get(method)
+            return self._instances.set_hook(request, number, method.removeprefix("update-webhook-"))
+        verb = VERBS.get(method)
         if verb is None:
             return 404, {"error": "NOT_FOUND", "message": "Unable to find matching target resource method"}
         if request.method != verb:
             return _wrong_verb()
-        action = getattr(self, "_" + method.replace("-", "_"))
+        action = getattr(self._instances, method.replace("-", "_"))
         try:
             result: Answer = action(request, number, rest)
         except (ValueError, AttributeError, KeyError, TypeError):
@@ -156,103 +151,6 @@ class Zapi:
         more = start + size < len(entries)
         return 200, {"messages": entries[start : start + size], "hasMore": more,
                      "pagingState": str(start + size) if more else None}  # fmt: skip
-
-    def _hook(self, request: Request, number: Number, kind: str) -> Answer:
-        url = str(request.json().get("value", ""))
-        if kind not in HOOKS or not bodies.is_link_allowed(url, self._world.settings.plain_hosts):
-            return 400, {"error": "Invalid webhook"}
-        number.hook.by_kind[kind] = url
-        return 200, {"value": True}
-
-    def _update_every_webhooks(self, request: Request, number: Number, _rest: list[str]) -> Answer:
-        body = request.json()
-        if not bodies.is_link_allowed(str(body["value"]), self._world.settings.plain_hosts):
-            return 400, {"error": "Invalid webhook"}
-        number.hook.url = str(body["value"])
-        number.hook.by_kind.clear()
-        if "notifySentByMe" in body:
-            number.hook.notify_sent_by_me = bool(body["notifySentByMe"])
-        self._world.witness.note("webhook_set", number=number.id, url=number.hook.url)
-        return 200, {"value": True}
-
-    def _update_notify_sent_by_me(self, request: Request, number: Number, _rest: list[str]) -> Answer:
-        number.hook.notify_sent_by_me = bool(request.json()["notifySentByMe"])
-        return 200, {"value": True}
-
-    def _update_filters(self, _request: Request, _number: Number, _rest: list[str]) -> Answer:
-        return 200, {"value": True}
-
-    def _update_queue_settings(self, request: Request, number: Number, _rest: list[str]) -> Answer:
-        number.disable_enqueue = bool(request.json()["disableEnqueueWhenDisconnected"])
-        return 200, {"success": True}
-
-    def _status(self, _request: Request, number: Number, _rest: list[str]) -> Answer:
-        connected = number.state in ("open", "unpaid")
-        text = "You are already connected." if connected else "You are not connected."
-        return 200, {"connected": connected, "error": text, "smartphoneConnected": connected}
-
-    def _qr_code(self, _request: Request, number: Number, rest: list[str]) -> Answer:
-        if number.state == "open":
-            return 200, {"connected": True}
-        if number.state == "close":
-            number.state = "connecting"
-            number.generation += 1
-            if number.behaviour.qr_scan_after_s >= 0:
-                self._world.later(number.behaviour.qr_scan_after_s, self._scanned, number, number.generation)
-        number.qr_count += 1
-        code = f"2@{number.row_id}-{number.qr_count}"
-        return 200, {"value": data_uri(code) if rest[:1] == ["image"] else code}
-
-    def _scanned(self, number: Number, generation: int) -> None:
-        if number.generation == generation and number.state == "connecting":
-            self.queues.set_connected(number, True)
-
-    def _phone_code(self, _request: Request, number: Number, _rest: list[str]) -> Answer:
-        return 200, {"value": number.row_id[:8].upper() + "E5"}
-
-    def _restart(self, _request: Request, _number: Number, _rest: list[str]) -> Answer:
-        return 200, {"value": True}
-
-    def _restore_session(self, _request: Request, number: Number, _rest: list[str]) -> Answer:
-        if number.state == "connecting":
-            self.queues.set_connected(number, True)
-        return 200, {"value": True}
-
-    def _disconnect(self, _request: Request, number: Number, _rest: list[str]) -> Answer:
-        self.queues.set_connected(number, False, tell=False)  # after it no webhooks at all
-        return 200, {"value": True}
-
-    def _me(self, _request: Request, number: Number, _rest: list[str]) -> Answer:
-        return 200, {"id": number.id, "token": number.token, "name": number.name, "due": 0,
-                     "connected": number.state == "open", "paymentStatus": "PAID"}  # fmt: skip
-
-    def _device(self, _request: Request, number: Number, _rest: list[str]) -> Answer:
-        return 200, {"phone": number.phone, "name": number.name, "isBusiness": True}
-
-    def _phone_exists(self, _request: Request, number: Number, rest: list[str]) -> Answer:
-        phone = digits_of(rest[0]) if rest else ""
-        exists = not self._world.is_missing(number, person_key(phone))
-        lid = f"{private_id(person_key(phone))}@lid" if exists else None
-        return 200, [{"exists": exists, "phone": canonical_phone(phone), "lid": lid}]
-
-    def _phone_exists_batch(self, request: Request, number: Number, _rest: list[str]) -> Answer:
-        answers = []
-        for given in request.json()["phones"]:
-            phone = digits_of(str(given))
-            exists = not self._world.is_missing(number, person_key(phone))
-            answers.append({"exists": exists, "inputPhone": given, "outputPhone": canonical_phone(phone),
-                            "lid": f"{private_id(person_key(phone))}@lid" if exists else None})  # fmt: skip
-        return 200, answers
-
-    def _read_message(self, request: Request, number: Number, _rest: list[str]) -> Answer:
-        self._world.witness.note("marked_read", number=number.id, message_id=request.json()["messageId"])
-        return 204, None
-
-    def _messages(self, _request: Request, _number: Number, _rest: list[str]) -> Answer:
-        return 204, None
-
-    def _modify_chat(self, _request: Request, _number: Number, _rest: list[str]) -> Answer:
-        return 200, {"value": True}
 
 
 def _wrong_verb() -> tuple[int, Any]:
