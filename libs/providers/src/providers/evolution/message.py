@@ -122,7 +122,7 @@ def _read_protocol(protocol: Mapping[str, Any], chat: dict[str, Any], message_id
     if target is not None and kind in _EDIT:
         new = read_content(obj(protocol.get("editedMessage")), None).text
         at_ms = milliseconds(protocol.get("timestampMs")) or chat["at_ms"]
-        return EditSeen(key=f"edit|{channel}|{target}|{at_ms}", target=target, text=new, **chat)
+        return EditSeen(key=f"edit|{channel}|{target}|{at_ms}", target=target, text=new, **{**chat, "at_ms": at_ms})
     return _ignored(chat["raw"], channel, message_id, f"protocol_{kind}")
 
 

@@ -129,6 +129,8 @@ def error_text(answer: Mapping[str, Any]) -> str:
 
 
 def _read_error(status: int, said: str, wait_s: float | None) -> SendOutcome:
+    if status in (405, 411, 413, 414, 415):
+        return _rejected(f.BAD_REQUEST, status, said)
     failure = classify_answer(said)
     if failure is not None:
         return _rejected(failure, status, said)
