@@ -12,7 +12,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.database import driver, is_passing
-from chassis.kafka import RECORD_BYTES_MAX, Outgoing, Producer, Received, TooLarge, received
+from chassis.kafka import RECORD_BYTES_MAX, Outgoing, Producer, Received, TooLarge, received, stop_client
 from chassis.outbox import append, relay
 from chassis.settings import KafkaSettings
 from chassis_parts import (
@@ -96,7 +96,7 @@ async def in_topic(settings: KafkaSettings, topic: Topic) -> list[Received]:
                 found += [read for record in records if (read := received(record)) is not None]
         return sorted(found, key=lambda record: (record.partition, record.offset))
     finally:
-        await consumer.stop()
+        await stop_client(consumer)
 
 
 def versions(records: list[Received], key: str) -> list[int]:

@@ -108,9 +108,7 @@ async def consume(
             await pause(stopping, backoff_s(failures))
         finally:
             inbox.leave()
-            with contextlib.suppress(KafkaError, TimeoutError):
-                async with asyncio.timeout(5):
-                    await consumer.stop()
+            await kafka.stop_client(consumer)
 
 
 class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]

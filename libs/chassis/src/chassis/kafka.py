@@ -1,7 +1,6 @@
 """Kafka: records in and out with their envelope, the producer, the topics, and where unreadable records go."""
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -204,9 +203,7 @@ class Producer:
         async with self._renewing:
             if self._producer is producer:
                 self._producer = None
-        with contextlib.suppress(errors.KafkaError, TimeoutError):
-            async with asyncio.timeout(1):
-                await producer.stop()
+        await stop_client(producer, within_s=1)
 
 
 async def park(producer: Producer, record: Any, *, group: str, reason: str) -> None:
@@ -250,6 +247,20 @@ def _new_topic(topic: Topic, settings: KafkaSettings) -> NewTopic:
     }
     partitions = min(topic.partitions, settings.partitions_max)
     return NewTopic(topic.name, partitions, settings.replication_factor, topic_configs=configuration)
+
+
+async def stop_client(client: Any, *, within_s: float = 5) -> None:
+    """Stops an aiokafka client whatever state it is in. Its `stop` may raise the CancelledError of a task of its own,
+    which would end ours as if somebody had cancelled it."""
+    try:
+        async with asyncio.timeout(within_s):
+            await client.stop()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+    except (errors.KafkaError, TimeoutError) as error:
+        log.warning("client_stopped_hard", error=type(error).__name__)
 
 
 def passes(error: BaseException) -> bool:
