@@ -46,10 +46,8 @@ class Request:
     def __init__(self, connection: "Connection", method: str, url: bytes, headers: dict[bytes, bytes]) -> None:
         self._connection = connection
         self.method = method
-        parsed = httptools.parse_url(url)
-        path = (parsed.path or b"/").decode("latin-1")
+        path, _, self.query = url.decode("latin-1").partition("?")
         self.path = unquote(path) if "%" in path else path
-        self.query = (parsed.query or b"").decode("latin-1")
         self.headers = headers
         self.body = b""
         self.at_ms = 0
@@ -67,14 +65,12 @@ class Request:
         """The body as JSON; raises orjson.JSONDecodeError (a ValueError)."""
         return orjson.loads(self.body)
 
-    def answer(self, status: int, body: Any = None, *, content_type: str = "application/json",
-               headers: tuple[tuple[str, str], ...] = ()) -> None:  # fmt: skip
+    def answer(self, status: int, body: Any = None, *, content_type: str = "application/json") -> None:
         """Write the answer, unless the client has gone."""
         if self.closed is not None:
             return
         data = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)
         parts = [_head(status, content_type), b"content-length: %d\r\n" % len(data)]
-        parts += [f"{name}: {value}\r\n".encode("latin-1") for name, value in headers]
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
         parts += [b"\r\n", data]

@@ -25,14 +25,27 @@ class SlidingWindow:
     def take(self, at_ns: int) -> bool:
         """Whether an arrival at `at_ns` fits in every window that contains it; if so it is counted."""
         times = self._times
+        if not times or at_ns >= times[-1]:  # the usual case: the newest; only the window ending here matters
+            size = len(times) + 1 - bisect_right(times, at_ns - self.span_ns)
+            if self.limit is not None and size > self.limit:
+                return False
+            times.append(at_ns)
+            self.peak = max(self.peak, size)
+            self._trim()
+            return True
         index = bisect_right(times, at_ns)
         if self.limit is not None and self._would_overfill(index, at_ns, self.limit):
             return False
         insort(times, at_ns)
         self._note_peak(index)
+        self._trim()
+        return True
+
+    def _trim(self) -> None:
+        """Forget what no later arrival can meet in a window, now and then."""
+        times = self._times
         if len(times) > 4096 and times[2048] <= times[-1] - 2 * self.span_ns:
             del times[: bisect_right(times, times[-1] - 2 * self.span_ns)]
-        return True
 
     def _would_overfill(self, index: int, at_ns: int, limit: int) -> bool:
         times = self._times
