@@ -12,7 +12,7 @@ from providers import failures as f
 from providers.events import Delivery
 from providers.failures import Failure
 
-QUEUE_LIMIT: Final = 1000
+# The queue holds 1,000 messages while disconnected; one page of it shows at most 30.
 LOOK_UP_ROWS: Final = 30
 
 STATUSES: Final[Mapping[str, Delivery]] = {
