@@ -177,7 +177,7 @@ def instance(
         server_url="http://localhost",
         limits=Limits(messages_per_second=rate, target_per_second=rate),
         max_users=max_users,
-        status=status,  # type: ignore[arg-type]
+        status=status,
         **more,
     )
 
@@ -264,7 +264,7 @@ def failed(queued: MessageQueued, instance_id: UUID, reason: str = "provider_err
 
 
 def returned(queued: MessageQueued, instance_id: UUID, reason: str, **more: Any) -> tuple[UUID, Event]:
-    event = MessageReturned(**_repeated(queued, instance_id), reason=reason, **more)  # type: ignore[arg-type]
+    event = MessageReturned(**_repeated(queued, instance_id), reason=reason, **more)
     return queued.dispatch_id, event
 
 
@@ -273,5 +273,5 @@ def ambiguous(queued: MessageQueued, instance_id: UUID) -> tuple[UUID, Event]:
 
 
 def resolved(queued: MessageQueued, instance_id: UUID, outcome: str) -> tuple[UUID, Event]:
-    event = MessageResolved(**_repeated(queued, instance_id), outcome=outcome, evidence="none")  # type: ignore[arg-type]
+    event = MessageResolved(**_repeated(queued, instance_id), outcome=outcome, evidence="none")
     return queued.dispatch_id, event

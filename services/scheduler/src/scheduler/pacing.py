@@ -28,6 +28,7 @@ WaitReason = Literal[
 ]
 # Automations keep this random distance between two sends of one instance, so that a number never bursts.
 ANTI_BURST_S = (25.0, 45.0)
+_ENDLESS = 1_000_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +124,13 @@ def lane_waits(lane: Lane, bounds: Bounds, now: datetime, horizon_s: float) -> l
         waits.append(Wait("held"))
     if lane.blocked_until is not None and now < lane.blocked_until:
         waits.append(Wait("instance_blocked", lane.blocked_until, lane.blocked_by))
-    rest = _rest_ends(lane, bounds)
-    if rest is not None and now < rest:
-        waits.append(Wait("rest", rest))
+    if _left_before_rest(lane, bounds, now) <= 0:
+        # Until the last outcome is in, nobody knows when the rest begins.
+        waits.append(Wait("rest", None if lane.in_flight else _rest_ends(lane, bounds)))
     delay = _delay_ends(lane, bounds)
     if delay is not None and now < delay:
         waits.append(Wait("delay", delay))
-    if _slots(lane, bounds, now, horizon_s) <= 0:
+    if _credit_left(lane, bounds, horizon_s) <= 0:
         waits.append(Wait("credit"))
     return waits
 
@@ -137,7 +138,9 @@ def lane_waits(lane: Lane, bounds: Bounds, now: datetime, horizon_s: float) -> l
 def next_release(lane: Lane, bounds: Bounds, now: datetime, horizon_s: float) -> int | Wait:
     """How many messages may leave the lane now (at least 1), or the wait that ends last."""
     waits = lane_waits(lane, bounds, now, horizon_s)
-    return longest(waits) if waits else _slots(lane, bounds, now, horizon_s)
+    if waits:
+        return longest(waits)
+    return min(_credit_left(lane, bounds, horizon_s), _left_before_rest(lane, bounds, now))
 
 
 def longest(waits: Sequence[Wait]) -> Wait:
@@ -159,15 +162,16 @@ def _is_paced(bounds: Bounds) -> bool:
     return bounds.max_delay_s > 0 or bounds.min_delay_s > 0
 
 
-def _slots(lane: Lane, bounds: Bounds, now: datetime, horizon_s: float) -> int:
+def _credit_left(lane: Lane, bounds: Bounds, horizon_s: float) -> int:
     """With delays one at a time, because the delay counts from the outcome; without, the rate alone governs."""
-    if _is_paced(bounds):
-        return 1 - lane.in_flight
-    slots = credit(lane.rate, horizon_s) - lane.in_flight
-    if bounds.pause_after is not None:
-        sent = 0 if rested(lane, bounds, now) else lane.sent_since_rest
-        slots = min(slots, bounds.pause_after - sent - lane.in_flight)
-    return slots
+    return (1 if _is_paced(bounds) else credit(lane.rate, horizon_s)) - lane.in_flight
+
+
+def _left_before_rest(lane: Lane, bounds: Bounds, now: datetime) -> int:
+    if bounds.pause_after is None:
+        return _ENDLESS
+    sent = 0 if rested(lane, bounds, now) else lane.sent_since_rest
+    return bounds.pause_after - sent - lane.in_flight
 
 
 def _delay_ends(lane: Lane, bounds: Bounds) -> datetime | None:
@@ -178,8 +182,7 @@ def _delay_ends(lane: Lane, bounds: Bounds) -> datetime | None:
 
 
 def _rest_ends(lane: Lane, bounds: Bounds) -> datetime | None:
-    if bounds.pause_after is None or lane.last_outcome_at is None:
-        return None
-    if lane.sent_since_rest < bounds.pause_after:
+    """None if nothing was sent yet: then no rest can be due."""
+    if lane.last_outcome_at is None:
         return None
     return lane.last_outcome_at + timedelta(seconds=bounds.pause_s)

@@ -6,10 +6,11 @@ from uuid import UUID
 
 
 class Signals:
-    """`wake`: look at lanes, plans and answers at once. The sets are emptied by the worker."""
+    """`wake`: look at lanes and answers at once; `plan`: at plans and bulk changes. The worker empties the sets."""
 
     def __init__(self) -> None:
         self.wake = asyncio.Event()
+        self.plan = asyncio.Event()
         self._drained: set[UUID] = set()
         self._campaigns: set[UUID] = set()
         self._instances: set[UUID] = set()
@@ -50,3 +51,4 @@ class Signals:
     async def wake_worker(self) -> None:
         """After the consumer's transaction has committed."""
         self.wake.set()
+        self.plan.set()

@@ -1,7 +1,6 @@
 """The driver: wait, ask the deciders, act. Two loops and a publisher; any number of replicas may run them."""
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 
 from chassis import kafka
@@ -52,23 +51,17 @@ class Worker:
 
     async def run_ticks(self, stopping: asyncio.Event) -> None:
         """Releases what is due, at once when something happened, else every `poll_s`."""
-        await self._guard(stopping, self.tick, self._wait_for_wake)
+        await self._guard(stopping, self.tick, self._signals.wake, self._settings.poll_s)
 
     async def run_plans(self, stopping: asyncio.Event) -> None:
         """Plans and bulk changes, apart from the ticks: their pages are long transactions."""
 
-        async def rest(stopping: asyncio.Event) -> None:
-            await pause(stopping, self._settings.poll_s)
-
-        await self._guard(stopping, self.plan, rest)
+        await self._guard(stopping, self.plan, self._signals.plan, self._settings.sweep_s)
 
     async def run_sweeps(self, stopping: asyncio.Event) -> None:
         """Finds what no signal told: everything here is idempotent."""
 
-        async def rest(stopping: asyncio.Event) -> None:
-            await pause(stopping, self._settings.sweep_s)
-
-        await self._guard(stopping, self.sweep, rest)
+        await self._guard(stopping, self.sweep, stopping, self._settings.sweep_s)
 
     async def publish_releases(self, stopping: asyncio.Event) -> None:
         """What cannot be published now is published by the sweep: nothing is lost with the queue."""
@@ -118,6 +111,7 @@ class Worker:
                 await lanes.wake(raw, instances)
 
     async def plan(self) -> None:
+        self._signals.plan.clear()
         await self._planning.discover()
         while await self._planning.plan_page() or await self._chores.do_page():
             self._signals.wake.set()
@@ -133,19 +127,10 @@ class Worker:
         await self._drains.report_drained()
         await self._drains.report_blocked()
 
-    async def _wait_for_wake(self, stopping: asyncio.Event) -> None:
-        if not stopping.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.poll_s):
-                    await self._signals.wake.wait()
-
     async def _guard(
-        self,
-        stopping: asyncio.Event,
-        act: Callable[[], Awaitable[None]],
-        rest: Callable[[asyncio.Event], Awaitable[None]],
+        self, stopping: asyncio.Event, act: Callable[[], Awaitable[None]], wake: asyncio.Event, rest_s: float
     ) -> None:
-        """Waits out PostgreSQL and Kafka; anything else ends the process, loudly."""
+        """Acts when woken, else every `rest_s`. Waits out PostgreSQL and Kafka; anything else ends the process."""
         failures = 0
         while not stopping.is_set():
             try:
@@ -157,7 +142,7 @@ class Worker:
                 failures += 1
                 log.warning("worker_interrupted", error=type(error).__name__)
                 await pause(stopping, backoff_s(failures))
-            await rest(stopping)
+            await pause(wake, rest_s)
 
 
 def _may_pass(error: Exception) -> bool:
