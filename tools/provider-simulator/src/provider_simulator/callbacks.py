@@ -7,9 +7,8 @@ delay, reorder or double it before the first try.
 import asyncio
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -22,8 +21,7 @@ from provider_simulator.witness import Witness
 NEVER_RETRIED_BY_EVOLUTION = frozenset({400, 401, 403, 404, 422})
 
 
-@dataclass(frozen=True, slots=True)
-class Webhook:
+class Webhook(NamedTuple):
     """One POST to the receiver. `items` are (message id, status) pairs or other ids, for the log."""
 
     number: Number
@@ -58,7 +56,8 @@ def _keyed(secret: str) -> "tuple[hashlib._Hash, hashlib._Hash]":
 
 def sign(secret: str, body: bytes) -> str:
     """Meta's X-Hub-Signature-256."""
-    inner, outer = (half.copy() for half in _keyed(secret))
+    keyed_inner, keyed_outer = _keyed(secret)
+    inner, outer = keyed_inner.copy(), keyed_outer.copy()
     inner.update(body)
     outer.update(inner.digest())
     return "sha256=" + outer.hexdigest()

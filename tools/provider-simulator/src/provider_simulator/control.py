@@ -148,7 +148,7 @@ class Control:
             "numbers": numbers, "messages_kept": len(world.mailbox), "log_lines": world.witness.seen,
             "open_requests": len(world.open_sends),
             "webhooks": {
-                "open": world.postman.open, "waiting": world.postman.waiting(),
+                "open": world.postman.under_way(), "waiting": world.postman.waiting(),
                 "retrying": world.callbacks.retrying,
             },
         })  # fmt: skip

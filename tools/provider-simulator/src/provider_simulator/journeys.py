@@ -1,14 +1,13 @@
 """The journey of an accepted message: which statuses come, when, and whether the person answers. Pure."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from provider_simulator.cards import Card
 from provider_simulator.faults import Chance
 from provider_simulator.settings import Behaviour
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One status: so many seconds after acceptance (time-scaled); `code` only on failed."""
 
     after_s: float
@@ -16,8 +15,7 @@ class Step:
     code: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Journey:
+class Journey(NamedTuple):
     """What will happen to one accepted message."""
 
     steps: tuple[Step, ...]
@@ -44,14 +42,9 @@ def plan(behaviour: Behaviour, card: Card | None, chance: Chance) -> Journey:
     """Draw the journey. A card's fixed part wins over the behaviour's shares."""
     statuses, code = _statuses(behaviour, card, chance)
     start_s = card.status_after_s if card is not None else 0.0
-    spans = {
-        "sent": behaviour.sent_after_s,
-        "delivered": behaviour.delivered_after_s,
-        "read": behaviour.read_after_s,
-    }
     at_s, steps = start_s, []
     for status in statuses:
-        at_s += chance.between(spans[status])
+        at_s += chance.between(_span(behaviour, status))
         steps.append(Step(at_s, status))
     if code is not None:
         at_s += chance.between(behaviour.sent_after_s)
@@ -61,6 +54,12 @@ def plan(behaviour: Behaviour, card: Card | None, chance: Chance) -> Journey:
         return Journey(tuple(steps))
     bsuid = (card is not None and card.bsuid) or chance.happens(behaviour.bsuid_share)
     return Journey(tuple(steps), reply, at_s + chance.between(behaviour.reply_after_s), bsuid)
+
+
+def _span(behaviour: Behaviour, status: str) -> tuple[float, float]:
+    if status == "sent":
+        return behaviour.sent_after_s
+    return behaviour.delivered_after_s if status == "delivered" else behaviour.read_after_s
 
 
 def _statuses(behaviour: Behaviour, card: Card | None, chance: Chance) -> tuple[tuple[str, ...], int | None]:

@@ -164,6 +164,10 @@ class Office:
             self._opening += 1
             self._spawn(self._open())
 
+    def busy(self) -> int:
+        """Connections with a request on them."""
+        return sum(line.letter is not None for line in self._lines)
+
     def close(self) -> None:
         """Drop every connection."""
         self.closed = True
@@ -189,7 +193,6 @@ class Postman:
         self.connections = connections
         self.timeout_s = timeout_s
         self._offices: dict[Address, Office] = {}
-        self.open = 0
         self._closed = False
 
     def post(self, target: Target, headers: bytes, body: bytes, done: Done) -> None:
@@ -206,21 +209,18 @@ class Postman:
             return
         office = self._offices.get(target.address)
         if office is None:
-            office = Office(target.address, self.connections, self._spawn)
-            self._offices[target.address] = office
-        self.open += 1
-
-        def closed(status: int, body: bytes, error: str | None) -> None:
-            self.open -= 1
-            done(status, body, error)
-
-        office.post(Letter(wire, closed, self.timeout_s))
+            office = self._offices[target.address] = Office(target.address, self.connections, self._spawn)
+        office.post(Letter(wire, done, self.timeout_s))
 
     def sweep(self) -> None:
         """Called about once a second."""
         now = time.monotonic()
         for office in self._offices.values():
             office.sweep(now)
+
+    def under_way(self) -> int:
+        """Requests sent and not yet answered."""
+        return sum(office.busy() for office in self._offices.values())
 
     def waiting(self) -> int:
         """Requests that wait for a connection."""

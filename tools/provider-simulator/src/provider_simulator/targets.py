@@ -1,11 +1,10 @@
 """Where callbacks go: a URL, split once. Pure."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Where a URL leads."""
 
     host: str
