@@ -107,6 +107,13 @@ def test_media_is_named_by_the_id_to_fetch_it_with(kind: str) -> None:
     assert event.voice is (True if kind == "audio" else None)
 
 
+def test_a_voice_note_under_its_old_name() -> None:
+    event = one({"type": "voice", "voice": {"id": "M1", "mime_type": "audio/ogg"}})
+    assert isinstance(event, MessageSeen)
+    assert event.media is not None
+    assert (event.type, event.voice, event.media.id) == ("audio", True, "M1")
+
+
 def test_a_location() -> None:
     event = one({"type": "location", "location": {"latitude": -19.5, "longitude": -43, "name": "Praça"}})
     assert isinstance(event, MessageSeen)

@@ -38,6 +38,9 @@ def read_message(
     """`echo`: written by us in the phone's app (coexistence), so the person is in `to`."""
     wamid = text(message.get("id"))
     kind = text(message.get("type")) or "unknown"
+    if kind == "voice":  # as the on-premises API named it
+        message = {**message, "audio": {"voice": True, **obj(message.get("voice"))}}
+        kind = "audio"
     if wamid is None:
         key = f"ignored|meta|message|{channel}|{text(message.get('timestamp'))}"
         return Ignored(key=key, raw=message, channel=channel, reason="message_without_id")
