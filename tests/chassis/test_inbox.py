@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import cast
 from uuid import uuid4
 
 import asyncpg
@@ -83,7 +84,8 @@ async def consuming(
 
 
 async def effects(s: Service, key: str) -> list[int]:
-    return list(await s.value("SELECT coalesce(array_agg(version ORDER BY nth), '{}') FROM effect WHERE key = $1", key))  # type: ignore[call-overload]
+    found = await s.value("SELECT coalesce(array_agg(version ORDER BY nth), '{}') FROM effect WHERE key = $1", key)
+    return cast(list[int], found)
 
 
 async def until_effects(s: Service, count: int, deadline_s: float = 30) -> None:
@@ -382,7 +384,7 @@ async def _partition_with_records(settings: KafkaSettings, topic: Topic) -> int:
         ends = await consumer.end_offsets([TopicPartition(topic.name, n) for n in range(3)])
     finally:
         await stop_client(consumer)
-    return next(partition.partition for partition, end in ends.items() if end > 0)
+    return next(int(partition.partition) for partition, end in ends.items() if end > 0)
 
 
 async def _end_transactions(s: Service) -> None:

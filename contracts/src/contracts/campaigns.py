@@ -1,10 +1,10 @@
 """The campaign's stream: written by campaign-api only. Small; the run epoch is in each."""
 
-from datetime import datetime, time
+from datetime import time
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from contracts.envelope import Event
 from contracts.ids import PersonalText
@@ -43,7 +43,7 @@ class SendingPolicy(_Part):
     allowed_hours_end: time | None = None
     weekdays: tuple[int, ...] = (0, 1, 2, 3, 4, 5, 6)
     time_zone: str = "America/Sao_Paulo"
-    valid_until: datetime | None = None
+    valid_until: AwareDatetime | None = None
     guarantee: Guarantee = "at_most_once"
     retry_delay_s: float = 120
 
@@ -76,7 +76,7 @@ class CampaignEdited(_Lifecycle):
 
 
 class CampaignScheduled(_Lifecycle):
-    scheduled_at: datetime
+    scheduled_at: AwareDatetime
 
 
 class CampaignUnscheduled(_Lifecycle):

@@ -33,4 +33,12 @@ def decode(event_type: str, version: int, value: bytes, types: Mapping[str, type
             return model.model_validate_json(orjson.dumps(data), extra="ignore")
         return model.model_validate_json(value, extra="ignore")
     except (ValidationError, ValueError, KeyError, TypeError) as error:
-        raise Undecodable(f"{event_type} v{version}: {error}") from error
+        raise Undecodable(f"{event_type} v{version}: {_without_values(error)}") from None
+
+
+def _without_values(error: Exception) -> str:
+    """Where and what, but none of the record's values: reasons are logged."""
+    if isinstance(error, ValidationError):
+        problems = error.errors(include_input=False, include_url=False, include_context=False)
+        return "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['type']}" for problem in problems[:5])
+    return type(error).__name__

@@ -1,13 +1,12 @@
 """Messages that people exchange with an instance, and what a team does with the conversation."""
 
-from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from contracts.envelope import Event
-from contracts.ids import Address, PersonalText
+from contracts.ids import PERSONAL, Address, PersonalText
 
 
 class Media(BaseModel):
@@ -16,7 +15,7 @@ class Media(BaseModel):
     mime_type: str | None = None
     provider_media_id: str | None = None
     url: PersonalText | None = None
-    file_name: str | None = None
+    file_name: PersonalText | None = None
     voice: bool = False
 
 
@@ -39,9 +38,9 @@ class MessageReceived(Event):
     media: Media | None = None
     reply_to: str | None = None
     profile_name: PersonalText | None = None
-    details: dict[str, Any] = {}
-    message_at: datetime
-    received_at: datetime
+    details: Annotated[dict[str, Any], PERSONAL] = {}
+    message_at: AwareDatetime
+    received_at: AwareDatetime
 
 
 class MessageEdited(Event):
@@ -49,14 +48,14 @@ class MessageEdited(Event):
     provider_message_id: str
     message_id: UUID
     text: PersonalText
-    edited_at: datetime
+    edited_at: AwareDatetime
 
 
 class MessageDeleted(Event):
     instance_id: UUID
     provider_message_id: str
     message_id: UUID
-    deleted_at: datetime
+    deleted_at: AwareDatetime
 
 
 InboundEvent = MessageReceived | MessageEdited | MessageDeleted
@@ -68,10 +67,10 @@ class AnswerContent(BaseModel):
     kind: Literal["text", "image", "video", "audio", "document", "template"] = "text"
     text: PersonalText = ""
     media_url: PersonalText | None = None
-    file_name: str | None = None
+    file_name: PersonalText | None = None
     template_name: str | None = None
     template_language: str | None = None
-    template_parameters: tuple[str, ...] = ()
+    template_parameters: tuple[PersonalText, ...] = ()
 
 
 class AnswerWritten(Event):

@@ -1,6 +1,6 @@
 """Derived identities: the same facts give the same ids everywhere, so everything is idempotent without a query."""
 
-from typing import Annotated
+from typing import Annotated, Any, get_args
 from uuid import NAMESPACE_URL, UUID, uuid5
 
 from pydantic import BaseModel, ConfigDict
@@ -14,6 +14,25 @@ class PersonalData:
 
 PERSONAL = PersonalData()
 PersonalText = Annotated[str, PERSONAL]
+
+
+def personal_fields(model: type[BaseModel]) -> frozenset[str]:
+    """Dotted paths of the fields marked Personal, through nested models; '*' stands for a list's or mapping's items."""
+    found: set[str] = set()
+    for name, field in model.model_fields.items():
+        if PERSONAL in field.metadata:
+            found.add(name)
+        found |= {f"{name}{path}" for path in _personal_paths(field.annotation)}
+    return frozenset(found)
+
+
+def _personal_paths(annotation: Any) -> set[str]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {f".{path}" for path in personal_fields(annotation)}
+    if PERSONAL in getattr(annotation, "__metadata__", ()):
+        return {""}
+    items = ".*" if getattr(annotation, "__origin__", None) in (tuple, list, dict) else ""
+    return {items + path for inner in get_args(annotation) for path in _personal_paths(inner)}
 
 
 class Address(BaseModel):

@@ -1,10 +1,9 @@
 """One WhatsApp number on one provider: its configuration (compacted) and its health."""
 
-from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from contracts.envelope import Event
 from contracts.ids import PersonalText
@@ -63,16 +62,16 @@ class InstanceConfigured(Event):
 
 class InstanceConnected(Event):
     phone_number: PersonalText | None = None
-    at: datetime
+    at: AwareDatetime
 
 
 class InstanceDisconnected(Event):
     reason: str
-    at: datetime
+    at: AwareDatetime
 
 
 class InstanceConnecting(Event):
-    at: datetime
+    at: AwareDatetime
 
 
 class QrCodeUpdated(Event):
@@ -80,7 +79,7 @@ class QrCodeUpdated(Event):
 
     qr_code: str | None = None
     pairing_code: str | None = None
-    at: datetime
+    at: AwareDatetime
 
 
 class InstanceThrottled(Event):
@@ -88,19 +87,19 @@ class InstanceThrottled(Event):
 
     messages_per_second: float
     code: str
-    at: datetime
+    at: AwareDatetime
 
 
 class BreakerOpened(Event):
     """Nothing goes out until `until` (None = until a person acts)."""
 
     reason: str
-    until: datetime | None = None
-    at: datetime
+    until: AwareDatetime | None = None
+    at: AwareDatetime
 
 
 class BreakerClosed(Event):
-    at: datetime
+    at: AwareDatetime
 
 
 class InstanceLimitsChanged(Event):
@@ -110,12 +109,12 @@ class InstanceLimitsChanged(Event):
     unique_per_24h: int | None = None
     messages_per_second: float | None = None
     quality: str | None = None
-    at: datetime
+    at: AwareDatetime
 
 
 class InstanceBanned(Event):
     reason: str
-    at: datetime
+    at: AwareDatetime
 
 
 InstanceHealthEvent = (

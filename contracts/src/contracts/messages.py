@@ -1,13 +1,12 @@
 """A message's way out: queued for the sender, and every outcome (topics message-queued and message-sent)."""
 
-from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from contracts.envelope import Event
-from contracts.ids import Address, PersonalText
+from contracts.ids import PERSONAL, Address, PersonalText
 
 ContentKind = Literal["text", "image", "video", "audio", "document", "template"]
 Priority = Literal["person", "campaign", "automation"]
@@ -34,11 +33,11 @@ class Content(BaseModel):
     kind: ContentKind
     text: PersonalText = ""
     media_url: PersonalText | None = None
-    file_name: str | None = None
+    file_name: PersonalText | None = None
     mime_type: str | None = None
     template_name: str | None = None
     template_language: str | None = None
-    template_components: tuple[dict[str, Any], ...] = ()
+    template_components: Annotated[tuple[dict[str, Any], ...], PERSONAL] = ()
 
 
 class MessageQueued(Event):
@@ -60,7 +59,7 @@ class MessageQueued(Event):
     priority: Priority
     address: Address
     content: Content
-    send_before: datetime
+    send_before: AwareDatetime
     may_duplicate: bool = False
     reply_to: str | None = None
 
@@ -86,7 +85,7 @@ class MessageSent(Outcome):
     chat_id: UUID
     address: Address
     content: Content
-    sent_at: datetime
+    sent_at: AwareDatetime
 
 
 class MessageFailed(Outcome):
@@ -100,7 +99,7 @@ class MessageFailed(Outcome):
     counts: bool = True
     code: str | None = None
     detail: str = ""
-    not_before: datetime | None = None
+    not_before: AwareDatetime | None = None
 
 
 class MessageAmbiguous(Outcome):
@@ -120,14 +119,14 @@ class MessageResolved(Outcome):
     chat_id: UUID | None = None
     address: Address | None = None
     content: Content | None = None
-    sent_at: datetime | None = None
+    sent_at: AwareDatetime | None = None
 
 
 class MessageReturned(Outcome):
     """Refused before any intent: nothing was sent; the dispatch waits again."""
 
     reason: ReturnReason
-    not_before: datetime | None = None
+    not_before: AwareDatetime | None = None
 
 
 MessageEvent = MessageSent | MessageFailed | MessageAmbiguous | MessageResolved | MessageReturned

@@ -1,10 +1,9 @@
 """What scheduler and sender report about a campaign (topic campaign-progress, keyed by campaign)."""
 
-from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from contracts.envelope import Event
 
@@ -32,7 +31,7 @@ class DispatchChange(BaseModel):
     release: int
     state: DispatchState
     reason: str | None = None
-    due_at: datetime | None = None
+    due_at: AwareDatetime | None = None
 
 
 class DispatchesChanged(Event):
@@ -44,7 +43,7 @@ class DispatchesChanged(Event):
 class CampaignDue(Event):
     """The scheduled time has come; campaign-api starts it if it is still scheduled for `scheduled_at`."""
 
-    scheduled_at: datetime
+    scheduled_at: AwareDatetime
 
 
 class CampaignDrained(Event):
@@ -67,7 +66,7 @@ class LaneExplained(Event):
 
     request_id: UUID
     reasons: tuple[dict[str, Any], ...]
-    estimated_end: datetime | None = None
+    estimated_end: AwareDatetime | None = None
 
 
 class PlanPreviewed(Event):
@@ -76,7 +75,7 @@ class PlanPreviewed(Event):
     request_id: UUID
     by_instance: dict[str, int]
     problems: tuple[str, ...] = ()
-    estimated_end: datetime | None = None
+    estimated_end: AwareDatetime | None = None
 
 
 class GateClosed(Event):

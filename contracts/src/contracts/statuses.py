@@ -1,8 +1,9 @@
 """What a provider reported about a message we sent (topic status-received, keyed by message id)."""
 
-from datetime import datetime
 from typing import Literal
 from uuid import UUID
+
+from pydantic import AwareDatetime
 
 from contracts.envelope import Event
 from contracts.ids import Address
@@ -19,7 +20,7 @@ class StatusReceived(Event):
     instance_id: UUID
     provider_message_id: str
     status: DeliveryStatus
-    at: datetime
+    at: AwareDatetime
     client_ref: str | None = None
     address: Address | None = None
     failure: str | None = None

@@ -1,8 +1,9 @@
 """The raw webhook as it came (topic webhook-received, no key): replayable with a better parser."""
 
-from datetime import datetime
 from typing import Literal
 from uuid import UUID
+
+from pydantic import AwareDatetime
 
 from contracts.envelope import Event
 from contracts.ids import PersonalText
@@ -21,4 +22,4 @@ class WebhookReceived(Event):
     headers: dict[str, str] = {}
     body: PersonalText
     encoding: Literal["utf-8", "base64"] = "utf-8"
-    received_at: datetime
+    received_at: AwareDatetime
