@@ -1,0 +1,1 @@
+"""Campaigns: their stream, their audience, their HTTP door."""

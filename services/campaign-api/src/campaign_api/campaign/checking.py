@@ -1,0 +1,99 @@
+"""The dry run: what can be told here at once, and what the scheduler answers within two seconds."""
+
+import asyncio
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from campaign_api.campaign import store
+from campaign_api.campaign.definition import faults_of, warnings_of
+from campaign_api.campaign.variables import blanks, render, values_of
+from campaign_api.door.parts import Parts
+from campaign_api.door.principal import Principal
+from campaign_api.instance import store as instances
+from campaign_api.operation import store as answers
+from chassis import outbox
+from chassis.kafka import outgoing
+from contracts.campaigns import Definition, Recipient
+from contracts.operations import PlanPreviewRequested
+from contracts.topics import CAMPAIGN_API, OPERATIONS
+
+POLL_S = 0.05
+
+
+async def look(connection: AsyncConnection, account_id: UUID, row: store.Row) -> dict[str, Any]:
+    definition = Definition.model_validate_json(row["definition"], extra="ignore")
+    audience = await store.audience_row(connection, account_id, row["id"])
+    total = audience["recipient_count"] if audience else 0
+    known = await instances.kinds(connection, definition.pool)
+    missing = [
+        what
+        for what, present in (("instance", definition.pool), ("messages", definition.steps), ("contacts", total))
+        if not present
+    ]
+    problems = [fault.text for fault in faults_of(definition)]
+    problems += [f"instance {one} is gone" for one in definition.pool if one not in known]
+    problems += [
+        f"instance {configuration.name} is {configuration.status}"
+        for configuration in known.values()
+        if configuration.status != "active"
+    ]
+    blank = blanks(definition.steps, audience["filled"] if audience else {}, total)
+    return {
+        "total_contacts": total,
+        "ready": not missing and not faults_of(definition),
+        "missing": missing,
+        "blank_variables": blank,
+        "warnings": warnings_of(definition, any(one.provider in ("evolution_web", "zapi") for one in known.values())),
+        "preview": await _preview(connection, account_id, row["id"], definition),
+        "problems": problems,
+    }
+
+
+async def _preview(
+    connection: AsyncConnection, account_id: UUID, campaign_id: UUID, definition: Definition
+) -> list[dict[str, str]]:
+    async for chunk in store.chunks(connection, account_id, campaign_id):
+        sample: Recipient = chunk.recipients[0]
+        values = values_of(sample)
+        return [
+            {"content_type": step.kind, "content": render(step.content, values), "phone_number": sample.phone}
+            for step in definition.steps
+        ]
+    return []
+
+
+async def ask_plan(parts: Parts, principal: Principal, campaign_id: UUID) -> dict[str, Any]:
+    """Recipients by instance and the estimated end, where the scheduler answers in time."""
+    request_id, now = uuid4(), parts.now()
+    event = PlanPreviewRequested(request_id=request_id, campaign_id=campaign_id)
+    async with parts.web.transaction(account_id=principal.account_id) as connection:
+        record = outgoing(
+            OPERATIONS,
+            str(principal.account_id),
+            event,
+            source=CAMPAIGN_API,
+            account_id=principal.account_id,
+            time=now,
+            event_id=request_id,
+        )
+        await outbox.append(connection, [record])
+    data = await wait_for_answer(parts, principal, request_id)
+    if data is None:
+        return {}
+    return {"by_instance": data["by_instance"], "estimated_end": data.get("estimated_end")}
+
+
+async def wait_for_answer(parts: Parts, principal: Principal, request_id: UUID) -> dict[str, Any] | None:
+    """None where none came within `answer_wait_s`."""
+    try:
+        async with asyncio.timeout(parts.settings.answer_wait_s):
+            while not parts.stopping.is_set():
+                async with parts.web.transaction(account_id=principal.account_id) as connection:
+                    if (data := await answers.answer(connection, request_id)) is not None:
+                        return data
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        pass
+    return None

@@ -1,0 +1,1 @@
+"""What all routes share: who asks, problems, cursors, idempotency keys, limits, audit."""

@@ -1,0 +1,1 @@
+"""Accounts, people, sign-in, API keys."""

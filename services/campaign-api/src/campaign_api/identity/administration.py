@@ -1,0 +1,161 @@
+"""Users, API keys and the audit log, for administrators."""
+
+from datetime import datetime
+from uuid import UUID
+
+from asyncpg import UniqueViolationError
+from fastapi import APIRouter, Request, Response
+
+from campaign_api.door import audit, cursors
+from campaign_api.door.idempotency import IdempotentRoute
+from campaign_api.door.parts import Here, NewId
+from campaign_api.door.principal import RANK, Admin
+from campaign_api.door.problems import Problem, not_found, responses
+from campaign_api.identity import store
+from campaign_api.identity.models import ApiKey, AuditEntry, NewApiKey, NewUser, User, UserChange
+from campaign_api.identity.tokens import API_KEY_PREFIX, fresh_secret, secret_hash
+from chassis.database import driver
+
+router = APIRouter(prefix="/api", tags=["administration"], route_class=IdempotentRoute)
+
+
+@router.get("/users", responses=responses(400))
+async def list_users(
+    principal: Admin,
+    parts: Here,
+    request: Request,
+    response: Response,
+    cursor: cursors.Cursor = None,
+    limit: cursors.Limit = 100,
+) -> list[User]:
+    after = None
+    if cursor:
+        at, user_id = cursors.decode(cursor, datetime, UUID)
+        after = (at, user_id)
+    async with parts.web.transaction(account_id=principal.account_id) as connection:
+        rows = await store.users(connection, after, limit + 1)
+    page, more = cursors.cut(rows, limit)
+    if more:
+        cursors.link_next(request, response, page[-1]["created_at"], page[-1]["id"])
+    return [User(**row) for row in page]
+
+
+@router.post("/users", status_code=201, responses=responses(409))
+async def create_user(body: NewUser, principal: Admin, parts: Here, user_id: NewId) -> User:
+    now = parts.now()
+    password_hash = await parts.passwords.hash(body.password)
+    try:
+        async with parts.web.transaction(account_id=principal.account_id) as connection:
+            await store.insert_user(
+                connection,
+                principal.account_id,
+                user_id,
+                email=body.email,
+                name=body.name,
+                role=body.role,
+                password_hash=password_hash,
+                now=now,
+            )
+            await audit.note(connection, principal, "user.create", str(user_id), now=now, details={"role": body.role})
+    except UniqueViolationError as error:
+        raise Problem(409, "Somebody has this e-mail address already") from error
+    return User(
+        id=user_id, email=body.email, name=body.name, role=body.role, active=True, created_at=now, updated_at=now
+    )
+
+
+@router.patch("/users/{user_id}", responses=responses(404, 409))
+async def change_user(user_id: UUID, body: UserChange, principal: Admin, parts: Here) -> User:
+    """A changed role, password or a deactivation ends all sign-ins of the person."""
+    now = parts.now()
+    password_hash = await parts.passwords.hash(body.password) if body.password else None
+    async with parts.web.transaction(account_id=principal.account_id) as connection:
+        await store.lock_account(connection)
+        row = await store.user(connection, user_id)
+        if row is None:
+            raise not_found("User")
+        changed = dict(row) | body.model_dump(exclude_none=True, exclude={"password"}) | {"updated_at": now}
+        await store.change_user(
+            connection, user_id, name=changed["name"], role=changed["role"], active=changed["active"], now=now
+        )
+        if await store.count_admins(connection) == 0:
+            raise Problem(409, "An account needs at least one active administrator")
+        if password_hash:
+            await store.replace_hash(connection, principal.account_id, user_id, password_hash)
+        if password_hash or changed["role"] != row["role"] or not changed["active"]:
+            await store.revoke_all(connection, user_id, "changed", now)
+        details = body.model_dump(exclude_none=True, exclude={"password", "name"})
+        await audit.note(connection, principal, "user.change", str(user_id), now=now, details=details)
+    return User(**changed)
+
+
+@router.get("/api-keys", responses=responses())
+async def list_api_keys(principal: Admin, parts: Here) -> list[ApiKey]:
+    async with parts.web.transaction(account_id=principal.account_id) as connection:
+        return [ApiKey(**row) for row in await store.api_keys(connection)]
+
+
+@router.post("/api-keys", status_code=201, responses=responses())
+async def create_api_key(body: NewApiKey, principal: Admin, parts: Here, key_id: NewId) -> ApiKey:
+    """The key is shown in this answer only; we keep its hash."""
+    if RANK[body.role] > RANK[principal.role]:
+        raise Problem(403, "A key cannot do more than the one who makes it")
+    now, key = parts.now(), fresh_secret(API_KEY_PREFIX)
+    async with parts.web.transaction(account_id=principal.account_id) as connection:
+        await store.add_api_key(
+            connection,
+            principal.account_id,
+            key_id,
+            name=body.name,
+            key_hash=secret_hash(key),
+            hint=key[-4:],
+            role=body.role,
+            created_by=principal.user_id,
+            now=now,
+            expires_at=body.expires_at,
+        )
+        await audit.note(connection, principal, "api_key.create", str(key_id), now=now, details={"role": body.role})
+    return ApiKey(
+        id=key_id,
+        name=body.name,
+        hint=key[-4:],
+        role=body.role,
+        created_by=principal.user_id,
+        created_at=now,
+        expires_at=body.expires_at,
+        revoked_at=None,
+        key=key,
+    )
+
+
+@router.delete("/api-keys/{key_id}", status_code=204, responses=responses(404))
+async def revoke_api_key(key_id: UUID, principal: Admin, parts: Here) -> None:
+    now = parts.now()
+    async with parts.web.transaction(account_id=principal.account_id) as connection:
+        if not await store.revoke_api_key(connection, key_id, now):
+            raise not_found("API key")
+        await audit.note(connection, principal, "api_key.revoke", str(key_id), now=now)
+
+
+@router.get("/audit", responses=responses(400))
+async def audit_log(
+    principal: Admin,
+    parts: Here,
+    request: Request,
+    response: Response,
+    cursor: cursors.Cursor = None,
+    limit: cursors.Limit = 100,
+) -> list[AuditEntry]:
+    """Newest first."""
+    before = cursors.decode(cursor, int)[0] if cursor else None
+    async with parts.web.transaction(account_id=principal.account_id) as connection:
+        rows = await (await driver(connection)).fetch(
+            "SELECT position, at, actor_id, actor_kind, address, action, subject, details FROM audit"
+            " WHERE $1::bigint IS NULL OR position < $1 ORDER BY position DESC LIMIT $2",
+            before,
+            limit + 1,
+        )
+    page, more = cursors.cut(rows, limit)
+    if more:
+        cursors.link_next(request, response, page[-1]["position"])
+    return [AuditEntry(**row) for row in page]

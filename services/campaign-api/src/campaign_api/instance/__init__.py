@@ -1,0 +1,1 @@
+"""Instances: WhatsApp numbers on their providers."""

@@ -1,0 +1,1 @@
+"""Live changes for people's screens."""

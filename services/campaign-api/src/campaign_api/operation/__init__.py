@@ -1,0 +1,1 @@
+"""What people order across services: dead letters, holds, explanations."""

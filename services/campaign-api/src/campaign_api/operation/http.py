@@ -1,0 +1,204 @@
+"""The queue: figures, dead letters, unresolved messages, kill-switches, why something waits."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from campaign_api.campaign.checking import wait_for_answer
+from campaign_api.campaign.http import visible
+from campaign_api.door import audit
+from campaign_api.door.idempotency import IdempotentRoute
+from campaign_api.door.parts import Here, NewId, Parts
+from campaign_api.door.principal import Operator, Principal, Supervisor
+from campaign_api.door.problems import Problem, not_found, responses
+from campaign_api.identity.models import Done
+from campaign_api.instance import store as instances
+from campaign_api.operation import models, store
+from chassis import outbox
+from chassis.kafka import outgoing
+from contracts.envelope import Event
+from contracts.operations import (
+    DeadLettersCleared,
+    DeadLettersRequeued,
+    ExplainRequested,
+    HoldSet,
+    StuckRecoveryRequested,
+    UnresolvedDecided,
+)
+from contracts.topics import CAMPAIGN_API, OPERATIONS
+
+router = APIRouter(prefix="/api", tags=["queue"], route_class=IdempotentRoute)
+
+
+@router.get("/whatsapp/queue/stats", responses=responses())
+async def stats(
+    principal: Operator, parts: Here, instance_id: UUID | None = Query(None, alias="instanceId")
+) -> models.QueueStats:
+    now = parts.now()
+    async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
+        rows = await store.queue(connection, instance_id)
+        known = {row["id"]: row for row in await instances.some(connection, None, 500)}
+    queues = []
+    for row in rows:
+        figures, instance = _figures([row], now), known.get(row["instance_id"])
+        configuration = instances.configuration_of(instance) if instance else None
+        queues.append(
+            models.InstanceQueue(
+                **figures.model_dump(),
+                instance_id=row["instance_id"],
+                name=configuration.name if configuration else None,
+                tier=configuration.tier if configuration else None,
+                window_limit=configuration.limits.unique_per_24h if configuration else None,
+                breaker=instance["breaker"] if instance else None,
+                breaker_until=instance["breaker_until"] if instance else None,
+            )
+        )
+    return models.QueueStats(campaigns=_figures(rows, now), webhooks=models.QueueFigures(), instances=queues)
+
+
+def _figures(rows: Sequence[store.Row], now: datetime) -> models.QueueFigures:
+    oldest = min((row["oldest"] for row in rows if row["oldest"] is not None), default=None)
+    return models.QueueFigures(
+        pending=sum(row["pending"] for row in rows),
+        processing=sum(row["processing"] for row in rows),
+        dead_letters=sum(row["dead_letters"] for row in rows),
+        unresolved=sum(row["unresolved"] for row in rows),
+        oldest_age_s=max(0.0, (now - oldest).total_seconds()) if oldest else None,
+        rate=sum(row["sent_last_minute"] for row in rows),
+    )
+
+
+@router.post("/whatsapp/queue/stats", responses=responses(404))
+async def act(body: models.QueueAction, principal: Supervisor, parts: Here) -> Done:
+    """Dead letters again or gone, or what is stuck looked for at once."""
+    if body.queue == "webhooks":
+        raise Problem(
+            422, "Webhooks have no dead letters here: records that could not be read are replayed by operators"
+        )
+    event: Event
+    match body.action:
+        case "retry_dlq":
+            event = DeadLettersRequeued(
+                campaign_id=body.campaign_id,
+                instance_id=body.instance_id,
+                dispatch_ids=(body.jobId,) if body.jobId else (),
+                reason=body.reason,
+                by=principal.user_id,
+            )
+        case "clear":
+            event = DeadLettersCleared(campaign_id=body.campaign_id, instance_id=body.instance_id, by=principal.user_id)
+        case "recover_stuck":
+            event = StuckRecoveryRequested(by=principal.user_id)
+    async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
+        await _publish(connection, parts, principal, event)
+        await audit.note(connection, principal, f"queue.{body.action}", str(body.jobId or ""), now=parts.now())
+    return Done()
+
+
+async def _publish(
+    connection: AsyncConnection, parts: Parts, principal: Principal, event: Event, event_id: UUID | None = None
+) -> None:
+    record = outgoing(
+        OPERATIONS,
+        str(principal.account_id),
+        event,
+        source=CAMPAIGN_API,
+        account_id=principal.account_id,
+        time=parts.now(),
+        event_id=event_id,
+    )
+    await outbox.append(connection, [record])
+
+
+@router.post("/whatsapp/queue/unresolved/{dispatch_id}", responses=responses(404))
+async def decide(dispatch_id: UUID, body: models.Decision, principal: Supervisor, parts: Here) -> Done:
+    """A person's decision on a message of which nobody can tell whether it was sent."""
+    if principal.user_id is None:
+        raise Problem(403, "This needs a person or an API key")
+    async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
+        if not await store.is_unresolved(connection, dispatch_id):
+            raise not_found("Unresolved message")
+        event = UnresolvedDecided(dispatch_id=dispatch_id, decision=body.decision, by=principal.user_id)
+        await _publish(connection, parts, principal, event)
+        await audit.note(
+            connection,
+            principal,
+            "queue.decide",
+            str(dispatch_id),
+            now=parts.now(),
+            details={"decision": body.decision},
+        )
+    return Done()
+
+
+@router.get("/whatsapp/queue/explain", responses=responses(404, 504))
+async def explain(
+    principal: Operator,
+    parts: Here,
+    request_id: NewId,
+    campaign_id: UUID | None = None,
+    instance_id: UUID | None = None,
+    dispatch_id: UUID | None = None,
+) -> models.Explanation:
+    """Why it waits: the scheduler's answer, within two seconds."""
+    if sum(one is not None for one in (campaign_id, instance_id, dispatch_id)) != 1:
+        raise Problem(422, "Give one of campaign_id, instance_id and dispatch_id")
+    event = ExplainRequested(
+        request_id=request_id, campaign_id=campaign_id, instance_id=instance_id, dispatch_id=dispatch_id
+    )
+    async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
+        if campaign_id:
+            await visible(connection, campaign_id)
+        if instance_id and await instances.one(connection, instance_id) is None:
+            raise not_found("Instance")
+        if dispatch_id and not await store.is_queued(connection, dispatch_id):
+            raise not_found("Message")
+        await _publish(connection, parts, principal, event, request_id)
+    data: dict[str, Any] | None = await wait_for_answer(parts, principal, request_id)
+    if data is None:
+        raise Problem(504, "The scheduler did not answer in time: try again")
+    return models.Explanation(reasons=data["reasons"], estimated_end=data.get("estimated_end"))
+
+
+@router.get("/holds", responses=responses())
+async def holds(principal: Operator, parts: Here) -> list[models.Hold]:
+    async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
+        return [models.Hold(**row) for row in await store.holds(connection)]
+
+
+@router.put("/holds", responses=responses(404))
+async def hold(body: models.HoldChange, principal: Supervisor, parts: Here) -> models.Hold:
+    """Stops everything of the account, one instance or one template within two seconds; or lets it go on."""
+    now = parts.now()
+    if (body.scope == "account") != (body.key == ""):
+        raise Problem(422, "key names the instance or template, and is empty for the account")
+    async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
+        if body.scope == "instance" and await _instance(connection, body.key) is None:
+            raise not_found("Instance")
+        version = await store.set_hold(
+            connection,
+            principal.account_id,
+            scope=body.scope,
+            key=body.key,
+            held=body.held,
+            by=principal.user_id,
+            now=now,
+        )
+        event = HoldSet(scope=body.scope, key=body.key, held=body.held, version=version, by=principal.user_id)
+        await _publish(connection, parts, principal, event)
+        details = {"held": body.held, "key": body.key}
+        await audit.note(connection, principal, "hold.set", body.scope, now=now, details=details)
+    return models.Hold(
+        scope=body.scope, key=body.key, held=body.held, version=version, set_by=principal.user_id, set_at=now
+    )
+
+
+async def _instance(connection: AsyncConnection, key: str) -> instances.Row | None:
+    try:
+        return await instances.one(connection, UUID(key))
+    except ValueError:
+        return None
