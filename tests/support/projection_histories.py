@@ -195,7 +195,7 @@ def _play_statuses(history: History, account: UUID, instance: UUID, provider_id:
     for status in rng.choices(("sent", "delivered", "read", "played", "failed"), k=rng.randint(0, 4)):
         failed = status == "failed"
         event = StatusReceived(
-            instance_id=instance, provider_message_id=provider_id, status=status,  # type: ignore[arg-type]
+            instance_id=instance, provider_message_id=provider_id, status=status,
             at=history.now - timedelta(seconds=rng.choice((0, 5, 600))), failure="undeliverable" if failed else None,
             code=str(rng.randint(1, 3)) if failed else None, billable=rng.choice((None, True, False)),
             category=rng.choice((None, "marketing", "utility")),

@@ -1,22 +1,29 @@
 """What the projections' tests need: a migrated database, applying records, and the tables as text."""
 
+import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 
 import asyncpg
+from pydantic import SecretStr
 
+from chassis.database import migrate
+from chassis.kafka import Outgoing, Producer
+from chassis.settings import KafkaSettings, PostgresSettings
+from contracts import topics
 from contracts.envelope import Envelope, Event
 from pombo.backing import Database
+from projections.app import build
 from projections.consumers import COMPONENTS
 from projections.generations import TABLES
+from projections.settings import Settings
 
 Record = tuple[Envelope, Event]
 Tables = dict[str, list[str]]
 
 
 def migrate_projections(database: Database) -> None:
-    from chassis.database import migrate
-
     migrate(database.roles["projections_owner"], "projections", "projections")
 
 
@@ -65,3 +72,40 @@ def shuffle(records: Sequence[Record], rng: random.Random) -> list[Record]:
     mixed = [*records, *rng.choices(records, k=len(records) // 2)]
     rng.shuffle(mixed)
     return mixed
+
+
+TOPIC_OF = {event: topic for topic in topics.ALL for event in topic.events}
+
+
+async def publish(producer: Producer, records: Iterable[Record]) -> None:
+    """As the services would: keyed by the stream."""
+    await producer.publish(
+        [Outgoing(TOPIC_OF[type(event)], envelope.subject, event, envelope) for envelope, event in records]
+    )
+
+
+def projections_settings(database: Database, bootstrap: str) -> Settings:
+    return Settings(
+        kafka=KafkaSettings(bootstrap=bootstrap, partitions_max=3),
+        postgres=PostgresSettings(dsn=SecretStr(database.roles["projections_worker"])),
+        linger_ms=20,
+        notice_ms=100,
+    )
+
+
+@asynccontextmanager
+async def serving(settings: Settings) -> AsyncIterator[None]:
+    """The service, in this process, until the block ends."""
+    stopping = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(build(settings).serve(stopping))
+        try:
+            yield
+        finally:
+            stopping.set()
+
+
+async def wait_until(condition: Callable[[], Awaitable[bool]], *, seconds: float = 30) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():
+            await asyncio.sleep(0.05)

@@ -1,7 +1,12 @@
-"""`python -m projections serve|migrate`."""
+"""`python -m projections serve|migrate|rebuild|check`."""
 
 import asyncio
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
+
+import orjson
+import uvloop
 
 from chassis import telemetry
 from chassis.database import migrate
@@ -10,6 +15,7 @@ from chassis.lifecycle import main, run
 from chassis.settings import MigrateSettings, load
 from contracts.topics import PROJECTIONS, produced_by
 from projections.app import SCHEMA, build
+from projections.rebuild import RebuildRunning, compare, rebuild
 from projections.settings import Settings
 
 USAGE = "usage: python -m projections serve|migrate|rebuild|check"
@@ -28,14 +34,49 @@ def _migrate() -> None:
     asyncio.run(ensure_topics(settings.kafka, produced_by(PROJECTIONS)))
 
 
+def _rebuild() -> None:
+    """One JSON line: what was rebuilt, in which time."""
+    settings = load(Settings)
+    telemetry.configure(PROJECTIONS, settings.telemetry)
+    _write(asdict(uvloop.run(rebuild(settings))))
+
+
+def _check() -> None:
+    """One JSON line for each table, live and rebuilt; exit code 1 if any differs."""
+    settings = load(Settings)
+    telemetry.configure(PROJECTIONS, settings.telemetry)
+    compared = uvloop.run(compare(settings))
+    for table, live in compared.live.items():
+        rebuilt = compared.rebuilt[table]
+        _write({"table": table, "equal": live == rebuilt, "live": asdict(live), "rebuilt": asdict(rebuilt)})
+    _write({"events": compared.events, "equal": not compared.differing, "differing": compared.differing})
+    if compared.differing:
+        sys.exit(1)
+
+
+def _write(line: object) -> None:
+    sys.stdout.write(orjson.dumps(line).decode() + "\n")
+
+
 def run_command(arguments: list[str]) -> None:
     match arguments:
         case ["serve"]:
             _serve()
         case ["migrate"]:
             _migrate()
+        case ["rebuild"]:
+            _exclusively(_rebuild)
+        case ["check"]:
+            _exclusively(_check)
         case _:
             sys.exit(USAGE)
+
+
+def _exclusively(command: Callable[[], None]) -> None:
+    try:
+        command()
+    except RebuildRunning as error:
+        sys.exit(error.__doc__)
 
 
 if __name__ == "__main__":

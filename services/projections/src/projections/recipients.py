@@ -88,7 +88,7 @@ def fold_identities(identities: Iterable[Identity]) -> list[Identity]:
 
 
 def summarise(parts: Sequence[Part], replied_at: datetime | None) -> Summary:
-    """The recipient's state from all of its dispatches (at least one)."""
+    """The recipient's state from all of its dispatches (at least one), given by step and id: the first decides ties."""
     tally = [0] * len(TALLIES)
     worst: tuple[int, int, Part] | None = None
     for part in parts:
@@ -143,7 +143,7 @@ SELECT d.account_id, d.recipient_id, d.subject_id, d.step, d.state, d.reason, d.
     (SELECT min(r.replied_at) FROM reply r WHERE r.account_id = d.account_id AND r.recipient_id = d.recipient_id)
 FROM unnest($1::uuid[], $2::uuid[]) w (account_id, recipient_id)
 JOIN dispatch d ON d.account_id = w.account_id AND d.recipient_id = w.recipient_id
-ORDER BY 1, 2
+ORDER BY d.account_id, d.recipient_id, d.step, d.id
 """
 SUMMARIES: Final = (
     """

@@ -1,0 +1,65 @@
+"""Rebuilding while running: the same tables to the byte, and the live consumers go on in the new generation."""
+
+import asyncio
+import secrets
+
+import asyncpg
+import pytest
+
+from backing import MakeDatabase
+from chassis.kafka import Producer, ensure_topics
+from contracts import topics
+from projection_histories import draw_history
+from projection_parts import migrate_projections, projections_settings, publish, serving, wait_until
+from projections.consumers import COMPONENTS
+from projections.rebuild import compare, rebuild
+
+pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
+
+
+async def test_rebuilt_equals_live_while_live_goes_on(database_factory: MakeDatabase, kafka_bootstrap: str) -> None:
+    database = database_factory(migrate_projections)
+    settings = projections_settings(database, kafka_bootstrap)
+    await ensure_topics(settings.kafka, topics.ALL)
+    producer = Producer(settings.kafka)
+    reader = await asyncpg.connect(database.roles["projections_worker"], server_settings={"search_path": "projections"})
+    published = 0
+
+    async def publish_for_ever() -> None:
+        nonlocal published
+        while True:
+            history = draw_history(secrets.randbits(32))
+            await publish(producer, history)
+            published += len(history)
+            await asyncio.sleep(0.5)
+
+    async def applied() -> int:
+        groups = [component.group for component in COMPONENTS]
+        count: int = await reader.fetchval(
+            "SELECT coalesce(sum(next_offset), 0)::bigint FROM consumer_offset WHERE consumer_group = ANY($1)", groups
+        )
+        return count
+
+    async def applied_more_than(count: int) -> bool:
+        return await applied() > count
+
+    try:
+        async with serving(settings):
+            writing = asyncio.get_running_loop().create_task(publish_for_ever())
+            await wait_until(lambda: applied_more_than(500), seconds=60)
+            first = await rebuild(settings)
+            assert await reader.fetchval("SELECT current FROM generation") == first.generation == "projections_g2"
+            assert first.events > 0
+
+            await wait_until(lambda: applied_more_than(published))
+            second = await rebuild(settings)
+            assert second.generation == "projections_g1"
+            assert second.standstill_s < 5
+
+            compared = await compare(settings)
+            assert compared.differing == []
+            assert min(digest.rows for digest in compared.live.values()) > 0
+            writing.cancel()
+    finally:
+        await reader.close()
+        await producer.stop()
