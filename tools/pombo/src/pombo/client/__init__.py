@@ -1,0 +1,1 @@
+"""Clients of HTTP APIs: ours (as any program would use it) and the simulator's control API."""
