@@ -146,7 +146,7 @@ class Control:
         }  # fmt: skip
         request.answer(200, {
             "numbers": numbers, "messages_kept": len(world.mailbox), "log_lines": world.witness.seen,
-            "open_requests": len(world.open_sends),
+            "open_requests": len(world.open_sends), "planned": len(world.agenda),
             "webhooks": {
                 "open": world.postman.under_way(), "waiting": world.postman.waiting(),
                 "retrying": world.callbacks.retrying,

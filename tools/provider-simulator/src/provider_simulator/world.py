@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from provider_simulator.agenda import Agenda
 from provider_simulator.callbacks import Callbacks
 from provider_simulator.cards import Card, card_of
 from provider_simulator.door import Request
@@ -81,21 +82,21 @@ class World:
         self.mint = Mint()
         self.open_sends: dict[int, Sending] = {}
         self.epoch = 0
-        self._loop = loop
+        self.agenda = Agenda(loop, lambda error: witness.note("crashed", error=repr(error)))
         self._requests = 0
         self.postman = Postman(spawn, connections=delivery.connections, timeout_s=delivery.timeout_s)
         self.callbacks = Callbacks(self.postman, witness, self.later, lambda: self.delivery)
 
     def later(self, after_s: float, act: Callable[..., Any], *args: Any) -> None:
         """Do it after so many simulated seconds."""
-        self._loop.call_later(max(0.0, after_s) / self.settings.time_scale, act, *args)
+        self.agenda.add(max(0.0, after_s) / self.settings.time_scale, act, args)
 
     def soon(self, after_s: float, act: Callable[..., Any], *args: Any) -> None:
         """Do it after so many real seconds; at once when there is nothing to wait for."""
         if after_s <= 0.0:
             act(*args)
         else:
-            self._loop.call_later(after_s, act, *args)
+            self.agenda.add(after_s, act, args)
 
     def refresh_faults(self, number: Number) -> None:
         """Lay the number's faults over the global ones."""
