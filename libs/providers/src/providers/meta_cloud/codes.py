@@ -1,4 +1,4 @@
-"""Meta's error codes and limits (PROVIDERS' page "Error codes" and "Messaging limits", read 2026-11).
+"""Meta's error codes and limits (its pages on error codes and messaging limits, read 2026-11).
 
 https://developers.facebook.com/docs/whatsapp/cloud-api/support/error-codes/
 """
