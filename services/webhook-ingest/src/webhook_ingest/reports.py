@@ -217,7 +217,11 @@ def _health(event: seen.ConnectionSeen | seen.QrSeen | seen.LimitSeen, at: datet
             return QrCodeUpdated(qr_code=event.image or event.code, pairing_code=event.pairing_code, at=at)
         case seen.LimitSeen():
             return InstanceLimitsChanged(
-                tier=str(event.tier) if event.tier is not None else None, quality=event.event, at=at
+                tier=str(event.tier) if event.tier is not None else None,
+                unique_per_24h=event.unique_per_24h,
+                messages_per_second=event.messages_per_second,
+                quality=event.event,
+                at=at,
             )
         case seen.ConnectionSeen(state="open"):
             return InstanceConnected(phone_number=event.phone, at=at)
