@@ -60,7 +60,7 @@ class Person:
     client: httpx.AsyncClient
 
     async def instance(self, **changes: Any) -> str:
-        body = {"name": "Aura #1", "provider": "evolution_web", "server_url": "http://gateway.example:8080"}
+        body: dict[str, Any] = {"name": "Aura #1", "provider": "evolution_web", "server_url": "http://gateway.example:8080"}
         body |= {"instance_name": f"aura-{uuid4().hex[:6]}", "credentials": {"apikey": "a-key"}}
         answer = await self.client.post("/api/instances", json=body | changes)
         assert answer.status_code == 201, answer.text

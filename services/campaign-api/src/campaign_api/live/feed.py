@@ -32,7 +32,7 @@ class Notice:
     change: ViewChanged
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Listener:
     notices: asyncio.Queue[Notice] = field(default_factory=lambda: asyncio.Queue(QUEUE_MAX))
     overrun: bool = False
