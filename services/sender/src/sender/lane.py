@@ -30,6 +30,7 @@ RETRY_S = 0.25
 AWAIT_OUTCOME_S = 0.5
 STOPPED_AGAIN_S = 30.0
 PAIRS_KEPT = 20_000
+LOOKAHEAD_MAX_S = 0.4  # well below the age at which an intent is too old to leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class Lane:
         self._pairs_complete_at_s = 0.0
         self._next_acquire_s = 0.0
         self._group_max = 200
+        self._lookahead_s = parts.settings.lookahead_s
         self.lease: Lease | None = None
         departures.on_change = self._wake.set
 
@@ -157,12 +159,12 @@ class Lane:
             return 0
         _, permits = breaker.permit(self.departures.breaker, now_s, self.departures.breaker_policy)
         most = min(slots, self.waiting, self._group_max, slots if permits is None else permits)
-        return self.departures.count_ready(instance, now_s, self._parts.settings.lookahead_s, most)
+        return self.departures.count_ready(instance, now_s, self._lookahead_s, most)
 
     def _until_ready(self, instance: Instance, now_s: float) -> float | None:
         if self.departures.rest_until_s > now_s:
             return self.departures.rest_until_s - now_s
-        at_s = self.departures.ready_at(instance) - self._parts.settings.lookahead_s / 2
+        at_s = self.departures.ready_at(instance) - self._lookahead_s / 2
         return at_s - now_s if at_s > now_s else None
 
     def _next(self, count: int) -> list[Work]:
@@ -196,6 +198,7 @@ class Lane:
         except BaseException:
             self._requeue(works, retaken=True)
             raise
+        self._look_ahead(self._parts.clock() - now_s)
         self._remember_pairs(admission.pairs)
         for work, decision in zip(works, admission.decisions, strict=True):
             self._follow(instance, lease, work, decision, now_s)
@@ -224,6 +227,12 @@ class Lane:
                 self._requeue([work])
             case _:
                 assert_never(decision)
+
+    def _look_ahead(self, took_s: float) -> None:
+        """Intents are made as far ahead as their transactions take, so that a slow database costs no pace."""
+        least_s = self._parts.settings.lookahead_s
+        wanted_s = min(max(least_s, 2 * took_s), LOOKAHEAD_MAX_S)
+        self._lookahead_s = max(wanted_s, 0.9 * self._lookahead_s + 0.1 * least_s)
 
     def _remember_pairs(self, pairs: object) -> None:
         assert isinstance(pairs, dict)
