@@ -182,7 +182,7 @@ class Producer:
                 await asyncio.wait(waiting)
             for future in waiting:
                 future.result()
-        except errors.KafkaError as error:
+        except Exception as error:
             for future in waiting:
                 future.add_done_callback(_look_at)
             if not isinstance(error, errors.MessageSizeTooLargeError):
