@@ -1,0 +1,160 @@
+"""The numbers of a run: at the simulator, and as instances of an account."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pombo.client.api import Api
+from pombo.client.simulator import Simulator
+from pombo.stack.services import Addresses
+from pombo.stack.stack import EVOLUTION_KEY
+
+CLIENT_TOKEN = "zapi-client-token"
+EVERYBODY = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class NumberPlan:
+    """One number of the pool. `per_second`: the limit that no window may pass; `max_users`: bound people."""
+
+    kind: str
+    id: str
+    phone: str
+    per_second: float = 80.0
+    pair_per_minute: float = 10.0
+    pair_burst: int = 45
+    unique_24h: int | None = 100_000
+    max_users: int = EVERYBODY
+    behaviour: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f"Aura {self.kind}"
+
+    @property
+    def limits(self) -> dict[str, Any]:
+        """As the API takes them: sending as fast as the limit lets us."""
+        return {
+            "messages_per_second": self.per_second,
+            "target_per_second": self.per_second,
+            "pair_per_minute": self.pair_per_minute,
+            "pair_burst": self.pair_burst,
+            "unique_per_24h": self.unique_24h,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class PoolNumber:
+    """A number as the audit needs it: our id, the id in the witness log, and the limits that were promised."""
+
+    instance_id: str
+    number: str
+    kind: str
+    per_second: float
+    pair_per_minute: float
+    pair_burst: int
+    unique_24h: int | None
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def four_kinds(people: int) -> list[NumberPlan]:
+    """One number of each kind; the two web kinds take a small share, as slow as such numbers are."""
+    few = max(3, people // 50)
+    return [
+        NumberPlan("meta_cloud", "100000000000001", "5511988880001"),
+        NumberPlan("evolution_cloud", "aura-cloud", "5511988880002"),
+        NumberPlan("evolution_web", "aura-web", "5511988880003", per_second=5, max_users=few, unique_24h=None),
+        NumberPlan("zapi", "3C0FFEE000000000000000000000AAAA", "5511988880004", per_second=5, max_users=few, unique_24h=None),
+    ]  # fmt: skip
+
+
+def add_number(plan: NumberPlan, api: Api, simulator: Simulator, addresses: Addresses) -> PoolNumber:
+    """At the simulator and in the account, each told of the other as a person would do it."""
+    match plan.kind:
+        case "meta_cloud":
+            instance = _add_meta(plan, api, simulator, addresses)
+        case "zapi":
+            instance = _add_zapi(plan, api, simulator, addresses)
+        case _:
+            instance = _add_evolution(plan, api, simulator, addresses)
+    return PoolNumber(
+        instance_id=instance["id"],
+        number=plan.id,
+        kind=plan.kind,
+        per_second=plan.per_second,
+        pair_per_minute=plan.pair_per_minute,
+        pair_burst=plan.pair_burst,
+        unique_24h=plan.unique_24h,
+    )
+
+
+def _add_meta(plan: NumberPlan, api: Api, simulator: Simulator, addresses: Addresses) -> dict[str, Any]:
+    token, app_secret, verify_token = (secrets.token_urlsafe(24) for _ in range(3))
+    simulator.add_number(
+        kind="meta",
+        id=plan.id,
+        phone=plan.phone,
+        token=token,
+        app_secret=app_secret,
+        verify_token=verify_token,
+        callback_url=f"{addresses.webhooks}/api/webhook/meta",
+        limits={"mps": plan.per_second, "unique_24h": plan.unique_24h},
+        behaviour=dict(plan.behaviour),
+    )
+    credentials = {"access_token": token, "app_secret": app_secret, "verify_token": verify_token}
+    return _instance(plan, api, addresses, phone_number_id=plan.id, credentials=credentials)
+
+
+def _add_evolution(plan: NumberPlan, api: Api, simulator: Simulator, addresses: Addresses) -> dict[str, Any]:
+    token = secrets.token_urlsafe(24)
+    credentials = {"apikey": EVOLUTION_KEY}
+    if plan.kind == "evolution_cloud":
+        credentials["access_token"] = token
+    instance = _instance(plan, api, addresses, instance_name=plan.id, credentials=credentials)
+    key = api.post(f"/api/instances/{instance['id']}/webhook-key")
+    simulator.add_number(
+        kind=plan.kind,
+        id=plan.id,
+        phone=plan.phone,
+        state="open",
+        callback_url=key["webhook_url"],
+        callback_headers={"apikey": key["key"]},
+        behaviour=dict(plan.behaviour),
+    )
+    return instance
+
+
+def _add_zapi(plan: NumberPlan, api: Api, simulator: Simulator, addresses: Addresses) -> dict[str, Any]:
+    token = secrets.token_hex(12).upper()
+    credentials = {"instance_id": plan.id, "token": token, "client_token": CLIENT_TOKEN}
+    instance = _instance(plan, api, addresses, credentials=credentials)
+    key = api.post(f"/api/instances/{instance['id']}/webhook-key")
+    simulator.add_number(
+        kind="zapi",
+        id=plan.id,
+        token=token,
+        phone=plan.phone,
+        state="open",
+        callback_url=key["webhook_url"],
+        behaviour=dict(plan.behaviour),
+    )
+    return instance
+
+
+def _instance(plan: NumberPlan, api: Api, addresses: Addresses, **fields: Any) -> dict[str, Any]:
+    made: dict[str, Any] = api.post(
+        "/api/instances",
+        json={
+            "name": plan.name,
+            "provider": plan.kind,
+            "server_url": addresses.simulator,
+            "phone_number": plan.phone,
+            "max_users": plan.max_users,
+            "limits": plan.limits,
+            **fields,
+        },
+    )
+    return made
