@@ -21,6 +21,7 @@ from contracts.topics import CHANGES
 QUEUE_MAX = 1000  # notices a slow connection may lag behind; then it is told to load everything anew
 REPLAY_MAX = 5000
 POLL_MS = 500
+ANSWER_S = 5.0
 HANDLES = frozenset({"ViewChanged"})
 
 
@@ -86,7 +87,10 @@ class Feed:
                     listener.overrun = True
 
     async def since(self, account_id: UUID, last_id: str) -> AsyncIterator[Notice]:
-        """What came after `last_id`, of this account only; nothing if the id is not one of ours or too old."""
+        """What came after `last_id`, of this account only; nothing if the id is not one of ours.
+
+        Raises KafkaError, TimeoutError.
+        """
         place = _place(last_id)
         if place is None:
             return
@@ -94,11 +98,11 @@ class Feed:
         consumer = AIOKafkaConsumer(bootstrap_servers=self.settings.bootstrap, group_id=None)
         await consumer.start()
         try:
-            if partition.partition not in (consumer.partitions_for_topic(CHANGES.name) or ()):
-                return
             consumer.assign([partition])
-            end = (await consumer.end_offsets([partition]))[partition]
-            begin = max((await consumer.beginning_offsets([partition]))[partition], offset + 1, end - REPLAY_MAX)
+            async with asyncio.timeout(ANSWER_S):  # a partition that does not exist is asked for again and again
+                end = (await consumer.end_offsets([partition]))[partition]
+                first = (await consumer.beginning_offsets([partition]))[partition]
+            begin = max(first, offset + 1, end - REPLAY_MAX)
             consumer.seek(partition, begin)
             while await consumer.position(partition) < end:
                 for records in (await consumer.getmany(partition, timeout_ms=POLL_MS)).values():
