@@ -200,7 +200,7 @@ class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
                 self._positions.clear()
                 break
             except Exception as error:
-                if isinstance(error, TooManyParked) or _place(part[0]) in self._hopeless:
+                if isinstance(error, TooManyParked):
                     raise
                 if is_passing(error) or kafka.passes(error):
                     outages += 1
@@ -209,6 +209,8 @@ class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
                 elif len(part) > 1:
                     middle = len(part) // 2
                     pending[-1:] = [part[middle:], part[:middle]]
+                elif _place(part[0]) in self._hopeless:
+                    raise
                 elif (tries := tries + 1) < TRIES:
                     await pause(self._stopping, TRY_AGAIN_S)
                 else:
@@ -291,7 +293,7 @@ def _consumer(group: str, settings: KafkaSettings) -> Any:
         auto_offset_reset="earliest",
         session_timeout_ms=settings.session_timeout_ms,
         heartbeat_interval_ms=settings.session_timeout_ms // 4,
-        metadata_max_age_ms=30_000,
+        metadata_max_age_ms=10_000,
     )
 
 

@@ -178,14 +178,17 @@ class Producer:
                 key, headers = record.key, record.headers
                 waiting.append(await producer.send(record.topic, record.value, key=key, headers=headers))
             # wait() and not gather(): a cancelled caller must not cancel futures that belong to the producer.
-            if waiting:
-                await asyncio.wait(waiting)
+            pending = set(waiting)
+            while pending:
+                _, pending = await asyncio.wait(pending, timeout=1)
+                if pending and self._producer is not producer:
+                    raise errors.KafkaError("the producer was replaced, after another publish had broken it")
             for future in waiting:
                 future.result()
         except Exception as error:
             for future in waiting:
                 future.add_done_callback(_look_at)
-            if not isinstance(error, errors.MessageSizeTooLargeError):
+            if not isinstance(error, errors.MessageSizeTooLargeError | errors.KafkaTimeoutError):
                 await self._discard(producer)
             raise
         published = counter("pombo_records_published_total", "Records that Kafka acknowledged.", ("topic",))

@@ -49,7 +49,7 @@ async def run(service: str, start: Callable[[asyncio.Event], Awaitable[None]], *
             await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
             if not stopping.is_set():
                 asked.cancel()
-                if not work.cancelled() and work.exception() is None:
+                if work.cancelled() or work.exception() is None:
                     raise TaskEnded(service)
             else:
                 log.info("service_stopping", drain_s=drain_s)
@@ -104,7 +104,14 @@ def crash_point(name: str) -> None:
 
 
 async def _lasting(name: str, task: Coroutine[Any, Any, None], stopping: asyncio.Event) -> None:
-    await task
+    try:
+        await task
+    except asyncio.CancelledError as error:
+        own = asyncio.current_task()
+        if own is None or own.cancelling():
+            raise
+        # Some library cancelled a task of its own and let it through: a group would take that for a quiet end.
+        raise TaskEnded(name) from error
     if not stopping.is_set():
         raise TaskEnded(name)
 

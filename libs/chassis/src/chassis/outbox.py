@@ -19,6 +19,7 @@ BATCH_ROWS = 500
 BATCH_BYTES = 4 * 1024 * 1024
 KEEP_S = 3600.0  # published rows stay that long, to be looked at
 DELETE_ROWS = 5000
+STOP_S = 5.0
 _DELETE_EACH_S = 60.0
 
 
@@ -35,7 +36,7 @@ def create_outbox() -> list[str]:
           value bytea NOT NULL,
           created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
           published_at timestamptz
-        )
+        ) WITH (autovacuum_vacuum_scale_factor = 0.02)
         """,
         "CREATE INDEX outbox_unpublished ON outbox (position) WHERE published_at IS NULL",
         "CREATE INDEX outbox_published ON outbox (published_at) WHERE published_at IS NOT NULL",
@@ -84,17 +85,35 @@ async def relay(
     wake = asyncio.Event()
     async with asyncio.TaskGroup() as tasks:
         listener = tasks.create_task(listen(dsn, f"outbox_{schema}", wake))
-        failures = 0
-        while not stopping.is_set():
-            try:
-                failures = await _lead(database, producer, schema, dsn, stopping, wake, poll_s, keep_s)
-            except Exception as error:
-                if not (is_passing(error) or kafka.passes(error)):
-                    raise
-                failures += 1
-                log.warning("relay_interrupted", schema=schema, error=type(error).__name__)
-                await pause(stopping, backoff_s(failures))
+        work = tasks.create_task(_lead_again(database, producer, schema, dsn, stopping, wake, poll_s, keep_s))
+        await stopping.wait()
+        wake.set()
+        await asyncio.wait({work}, timeout=STOP_S)
+        work.cancel()  # Kafka is away: the rows stay, and the next relay publishes them
         listener.cancel()
+
+
+async def _lead_again(
+    database: Database,
+    producer: Producer,
+    schema: str,
+    dsn: str | SecretStr,
+    stopping: asyncio.Event,
+    wake: asyncio.Event,
+    poll_s: float,
+    keep_s: float,
+) -> None:
+    failures = 0
+    while not stopping.is_set():
+        try:
+            await _lead(database, producer, schema, dsn, stopping, wake, poll_s, keep_s)
+            failures = 0
+        except Exception as error:
+            if not (is_passing(error) or kafka.passes(error)):
+                raise
+            failures += 1
+            log.warning("relay_interrupted", schema=schema, error=type(error).__name__)
+            await pause(stopping, backoff_s(failures))
 
 
 async def _lead(
@@ -106,13 +125,13 @@ async def _lead(
     wake: asyncio.Event,
     poll_s: float,
     keep_s: float,
-) -> int:
-    """Works for as long as its own connection holds the lock; 0 = no failure."""
+) -> None:
+    """Works for as long as its own connection holds the lock."""
     lock = await open_raw(dsn, application_name=f"relay {schema}")
     try:
         if not await lock.fetchval("SELECT pg_try_advisory_lock(hashtextextended($1, 0))", f"relay {schema}"):
             await pause(stopping, poll_s)
-            return 0
+            return
         clock = asyncio.get_running_loop().time
         delete_at = clock()
         while not stopping.is_set() and not lock.is_closed():
@@ -122,8 +141,9 @@ async def _lead(
                 deleted = await _delete_published(database, keep_s)
                 delete_at = clock() + (0 if deleted == DELETE_ROWS else _DELETE_EACH_S)
             if rows == 0:
-                await _wait(wake, stopping, poll_s)
-        return 0
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(poll_s):
+                        await wake.wait()
     finally:
         lock.terminate()
 
@@ -177,14 +197,3 @@ async def _delete_published(database: Database, keep_s: float) -> int:
 def _stored(row: asyncpg.Record) -> Encoded:
     headers = [(name, value.encode()) for name, value in orjson.loads(row["headers"]).items()]
     return Encoded(row["topic"], None if row["key"] is None else row["key"].encode(), row["value"], headers)
-
-
-async def _wait(wake: asyncio.Event, stopping: asyncio.Event, timeout_s: float) -> None:
-    """Until woken, stopping (looked at every 0.2 s) or the time is over."""
-    clock = asyncio.get_running_loop().time
-    until = clock() + timeout_s
-    while not stopping.is_set() and (left_s := until - clock()) > 0:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(left_s, 0.2)):
-                await wake.wait()
-                return
