@@ -36,6 +36,7 @@ class InstanceConfigured(Event):
     `credentials`: field name -> ciphertext (AES-GCM, associated data account|instance|field).
     `webhook_key_hashes`: SHA-256 hex of the keys accepted now (old and new while rotating).
     `wanted`: what a person asked for; the sender makes it so at the gateway. `wanted_version` counts requests.
+    `created_at`: of the instance; each configuration tells it, because the topic is compacted.
     """
 
     name: str
@@ -58,6 +59,7 @@ class InstanceConfigured(Event):
     wanted_version: int = 0
     deleted: bool = False
     owner_id: UUID | None = None
+    created_at: AwareDatetime | None = None
 
 
 class InstanceConnected(Event):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import get_args
 
-from contracts import campaigns, changes, contacts, conversations, instances, messages, operations, progress
+from contracts import campaigns, changes, contacts, conversations, directory, instances, messages, operations, progress
 from contracts.envelope import Event
 from contracts.statuses import StatusReceived
 from contracts.webhooks import WebhookReceived
@@ -127,6 +127,14 @@ CONVERSATIONS = Topic(
     producers=(CAMPAIGN_API,),
     consumers=(SCHEDULER, PROJECTIONS),
 )
+DIRECTORY = Topic(
+    "directory",
+    "id of the account, user or product",
+    get_args(directory.DirectoryEvent),
+    producers=(CAMPAIGN_API,),
+    consumers=(PROJECTIONS,),
+    partitions=3,
+)
 OPERATIONS = Topic(
     "operations",
     "account id",
@@ -167,6 +175,7 @@ ALL: tuple[Topic, ...] = (
     ALLOCATIONS,
     CONTACTS,
     CONVERSATIONS,
+    DIRECTORY,
     OPERATIONS,
     CHANGES,
     PARKED,
