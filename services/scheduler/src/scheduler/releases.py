@@ -137,7 +137,7 @@ class Releasing:
         ]
 
     def _decide(
-        self, lane: LockedLane, lines: Sequence[Line], holds: Holds, used: Mapping[UUID, int], now: datetime
+        self, lane: LockedLane, lines: Sequence[Line], holds: Holds, used: dict[UUID, int], now: datetime
     ) -> list[Turn]:
         """Sets the lane's next time as it goes; a release sets it again afterwards."""
         lane.due_at = now + timedelta(seconds=self._settings.idle_s)
@@ -167,8 +167,9 @@ class Releasing:
         return self._share(lane, contending, min(answer, self._batch.lane_messages), used, now)
 
     def _share(
-        self, lane: LockedLane, contending: Sequence[Line], slots: int, used: Mapping[UUID, int], now: datetime
+        self, lane: LockedLane, contending: Sequence[Line], slots: int, used: dict[UUID, int], now: datetime
     ) -> list[Turn]:
+        """Counts what it gives in `used`: several lanes of a transaction share a campaign's allowance."""
         contenders = [Contender(line.run.campaign_id, line.run.account_id) for line in contending]
         shares = divide(slots, contenders, lane.owed)
         lane.owed = shares.owed
@@ -178,6 +179,7 @@ class Releasing:
             given = shares.slots.get(line.run.campaign_id, 0)
             given = min(given, allowances.left(line.run, used))
             if given > 0:
+                used[line.run.campaign_id] = used.get(line.run.campaign_id, 0) + given
                 closes_at = hours.closes_at(line.run.definition.policy, now)
                 turns.append(Turn(line, given, min(within, closes_at) if closes_at else within))
         return turns
