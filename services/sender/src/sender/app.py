@@ -17,6 +17,7 @@ from chassis.outbox import relay
 from chassis.secrets import SecretBox
 from sender.alarms import Alarms
 from sender.batching import IntentBatcher
+from sender.connections import Connections
 from sender.consumers import CONTROL, EVIDENCE, Control, Evidence
 from sender.departures import Departures
 from sender.gateway import Gateway
@@ -69,6 +70,7 @@ class App:
         )
         self._alarms = Alarms(self._database, spawn=self._spawn, changed=self._instances.wake.set, clock=self._clock)
         self._sweeps = Sweeps(self._database, settings)
+        self._connections = Connections(self._database, self._gateway, self._instances)
         self._requests: asyncio.TaskGroup | None = None
         self._parts = Parts(settings, self._instances, self._owners, self._intents, self._outcomes, self._clock)
 
@@ -115,6 +117,7 @@ class App:
             consume(EVIDENCE, handle=evidence.handle, after=evidence.after, **shared),
             relay(self._database, self._producer, schema=SCHEMA, dsn=settings.postgres.dsn, stopping=stopping),
             self._sweeps.run(stopping),
+            self._connections.run(stopping, settings.config_poll_s),
             serve_health(settings.health, self.readiness, stopping),
             tell_health(self.worker, stopping),
         ]

@@ -133,6 +133,7 @@ CREATE TABLE opt_out (
 );
 """
 
+# `made_version`, `made_key`: the wish and the webhook key (its hash) that the gateway was last told of.
 # `stopped_reason`: the sender itself found that the instance cannot send (credentials, ban, log-out).
 INSTANCES = """
 CREATE TABLE instance (
@@ -141,6 +142,7 @@ CREATE TABLE instance (
   config jsonb NOT NULL,
   revision bigint NOT NULL DEFAULT 1,
   made_version integer NOT NULL DEFAULT 0,
+  made_key text,
   tried_at timestamptz,
   tries integer NOT NULL DEFAULT 0,
   stopped_reason text,
