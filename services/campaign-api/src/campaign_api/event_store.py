@@ -1,6 +1,6 @@
 """Event streams: load, decide, append, with the outbox rows in the same transaction."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import reduce
@@ -12,7 +12,7 @@ from asyncpg import UniqueViolationError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis import outbox
-from chassis.database import Database, driver
+from chassis.database import driver
 from chassis.kafka import Outgoing, outgoing
 from contracts import codec, ids
 from contracts.envelope import Event
@@ -58,15 +58,22 @@ async def load(connection: AsyncConnection, stream: Stream) -> list[Any]:
 
 
 async def append(
-    connection: AsyncConnection, stream: Stream, version: int, events: Sequence[Event], now: datetime
+    connection: AsyncConnection,
+    stream: Stream,
+    version: int,
+    events: Sequence[Event],
+    now: datetime,
+    causation_id: UUID | None = None,
 ) -> None:
     """Appends after `version` and queues the same events for their topic. Raises UniqueViolationError on a race."""
-    records = [record(stream, version + offset, event, now) for offset, event in enumerate(events, start=1)]
+    records = [
+        record(stream, version + offset, event, now, causation_id) for offset, event in enumerate(events, start=1)
+    ]
     await insert(connection, [(stream, entry) for entry in records], now)
     await outbox.append(connection, records)
 
 
-def record(stream: Stream, version: int, event: Event, now: datetime) -> Outgoing:
+def record(stream: Stream, version: int, event: Event, now: datetime, causation_id: UUID | None = None) -> Outgoing:
     return outgoing(
         stream.topic,
         str(stream.id),
@@ -75,6 +82,7 @@ def record(stream: Stream, version: int, event: Event, now: datetime) -> Outgoin
         account_id=stream.account_id,
         time=now,
         event_id=ids.event_id(CAMPAIGN_API, f"{stream.account_id}:{stream.id}", f"v{version}"),
+        causation_id=causation_id,
         stream_version=version,
     )
 
@@ -93,7 +101,7 @@ async def insert(connection: AsyncConnection, entries: Iterable[tuple[Stream, Ou
                     entry.envelope.type,
                     entry.envelope.version,
                     codec.encode(entry.event).decode(),
-                    orjson.dumps({"traceparent": entry.envelope.traceparent}).decode(),
+                    _metadata(entry),
                 )
                 for stream, entry in entries
             ),
@@ -110,6 +118,12 @@ async def insert(connection: AsyncConnection, entries: Iterable[tuple[Stream, Ou
         )
 
 
+def _metadata(entry: Outgoing) -> str:
+    causation_id = entry.envelope.causation_id
+    facts = {"traceparent": entry.envelope.traceparent, "causation": causation_id and str(causation_id)}
+    return orjson.dumps({name: value for name, value in facts.items() if value}).decode()
+
+
 async def decide_in(
     connection: AsyncConnection,
     stream: Stream,
@@ -119,6 +133,7 @@ async def decide_in(
     *,
     now: datetime,
     expected_version: int | None = None,
+    causation_id: UUID | None = None,
 ) -> Recorded[S]:
     """Load, decide, append inside the caller's transaction; a lost race is decided again on the new state.
 
@@ -134,7 +149,7 @@ async def decide_in(
             return Recorded(state, len(past), ())
         try:
             async with (await driver(connection)).transaction():  # a savepoint: the race must not end the caller's
-                await append(connection, stream, len(past), events, now)
+                await append(connection, stream, len(past), events, now, causation_id)
         except UniqueViolationError:
             continue
         return Recorded(reduce(evolve, events, state), len(past) + len(events), events)
@@ -143,24 +158,3 @@ async def decide_in(
 
 class VersionMismatch(Exception):
     """The thing was changed since it was read: read it again."""
-
-
-async def transact(
-    database: Database,
-    stream: Stream,
-    evolve: Callable[[S, Any], S],
-    initial: S,
-    decide: Callable[[S], Sequence[Event]],
-    *,
-    now: datetime,
-    expected_version: int | None = None,
-    record: Callable[[AsyncConnection, Recorded[S]], Awaitable[None]],
-) -> Recorded[S]:
-    """`decide_in` in a transaction of its own; `record` writes what stands beside the stream, if anything changed."""
-    async with database.transaction(account_id=stream.account_id) as connection:
-        recorded = await decide_in(
-            connection, stream, evolve, initial, decide, now=now, expected_version=expected_version
-        )
-        if recorded.events:
-            await record(connection, recorded)
-        return recorded

@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from asyncpg import Record
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -95,7 +94,7 @@ async def messages(
 
 @router.post("/conversations/{conversation_id}/messages", status_code=201, responses=responses(400, 404, 409))
 async def answer(
-    conversation_id: UUID, body: models.Answer, principal: Operator, parts: Here, request: Request, new_id: NewId
+    conversation_id: UUID, body: models.Answer, principal: Operator, parts: Here, new_id: NewId
 ) -> models.Answered:
     """Leaves through the instance that received, ahead of campaigns."""
     by, now = _person(principal), parts.now()
@@ -121,8 +120,8 @@ async def answer(
             by=by,
             reply_to=body.reply_to,
         )
-        if "derived_id" in request.scope and await _answered(connection, conversation_id, new_id):
-            return models.Answered(message_id=new_id)
+        if (done := await _answered(connection, conversation_id, new_id)) is not None:
+            return models.Answered(message_id=ids.answer_dispatch_id(done))
         recorded = await _decide(
             connection,
             principal,
@@ -135,6 +134,7 @@ async def answer(
                 now=now,
             ),
             now,
+            new_id,
         )
         await audit.note(connection, principal, "conversation.answer", str(conversation_id), now=now)
     event_id = ids.event_id(CAMPAIGN_API, f"{principal.account_id}:{conversation_id}", f"v{recorded.version}")
@@ -163,14 +163,14 @@ def _address(row: Any) -> Address:
     return Address(lid=jid) if jid.endswith("@lid") else Address(bsuid=jid)
 
 
-async def _answered(connection: AsyncConnection, conversation_id: UUID, answer_id: UUID) -> bool:
-    """Whether this very request was done already before its answer could be kept."""
-    found: Record | None = await (await driver(connection)).fetchrow(
-        "SELECT 1 FROM event WHERE stream_id = $1 AND type = 'AnswerWritten' AND metadata ->> 'request' = $2",
+async def _answered(connection: AsyncConnection, conversation_id: UUID, request_id: UUID) -> UUID | None:
+    """The event of this very request, where it was done before its answer could be kept for its key."""
+    found: UUID | None = await (await driver(connection)).fetchval(
+        "SELECT event_id FROM event WHERE stream_id = $1 AND type = 'AnswerWritten' AND metadata ->> 'causation' = $2",
         conversation_id,
-        str(answer_id),
+        str(request_id),
     )
-    return found is not None
+    return found
 
 
 def _person(principal: Principal) -> UUID:
@@ -180,11 +180,18 @@ def _person(principal: Principal) -> UUID:
 
 
 async def _decide(
-    connection: AsyncConnection, principal: Principal, conversation_id: UUID, decide: Decide, now: datetime
+    connection: AsyncConnection,
+    principal: Principal,
+    conversation_id: UUID,
+    decide: Decide,
+    now: datetime,
+    causation_id: UUID | None = None,
 ) -> Recorded[decisions.Conversation]:
     stream = store.stream(principal.account_id, conversation_id)
     try:
-        return await decide_in(connection, stream, decisions.evolve, decisions.INITIAL, decide, now=now)
+        return await decide_in(
+            connection, stream, decisions.evolve, decisions.INITIAL, decide, now=now, causation_id=causation_id
+        )
     except decisions.WindowClosed as error:
         raise Problem(409, str(error) or (decisions.WindowClosed.__doc__ or "").strip()) from error
 
