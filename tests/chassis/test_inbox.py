@@ -415,7 +415,7 @@ async def handle(connection, batch):
         "INSERT INTO effect (key, version) VALUES ($1, $2)", [(r.key, r.event.version) for r in batch])
 
 async def main(dsn, bootstrap, topic, group):
-    settings = KafkaSettings(bootstrap=bootstrap)
+    settings = KafkaSettings(bootstrap=bootstrap, session_timeout_ms=1500)
     database = Database.connect(PostgresSettings(dsn=SecretStr(dsn)), schema="sender", application_name="consumer")
     subscription = Subscription(group, (replace(OPERATIONS, name=topic),), (HoldSet,), batch_max=10)
     await consume(subscription, settings=settings, database=database, producer=Producer(settings), handle=handle,

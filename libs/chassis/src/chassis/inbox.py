@@ -7,7 +7,7 @@ partitions without knowing it cannot apply a record a second time.
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
@@ -91,7 +91,8 @@ async def consume(
     stopping: asyncio.Event,
 ) -> None:
     """Reads until `stopping`; waits out PostgreSQL and Kafka. Raises TooManyParked."""
-    inbox = _Inbox(subscription, database, producer, handle, after, stopping, ready or Readiness())
+    inbox = _Inbox(subscription, database, producer, handle, after, ready or Readiness(), stopping)
+    inbox.leave()
     failures = 0
     while not stopping.is_set():
         inbox.consumer = consumer = _consumer(subscription.group, settings)
@@ -111,54 +112,47 @@ async def consume(
             await kafka.stop_client(consumer)
 
 
+@dataclass(slots=True, eq=False)
 class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
-    def __init__(
-        self,
-        subscription: Subscription,
-        database: Database,
-        producer: Producer,
-        handle: Handle,
-        after: Callable[[], Awaitable[None]] | None,
-        stopping: asyncio.Event,
-        ready: Readiness,
-    ) -> None:
-        self.consumer: Any = None
-        self._positions: dict[TopicPartition, int] = {}  # next offset as stored; none = to be read again
-        self._joined = False
-        self._subscription, self._group, self._stopping, self._ready = subscription, subscription.group, stopping, ready
-        self._database, self._producer, self._handle, self._after = database, producer, handle, after
-        self._types = frozenset(event.__name__ for event in subscription.handles)
-        self._order = {topic.name: nth for nth, topic in enumerate(subscription.topics)}
-        self._in_a_row = 0
-        self._hopeless: dict[_Place, str] = {}  # records of this batch that failed alone, with the reason
-        self._parked: set[_Place] = set()  # of this batch: not to be parked again if the transaction is tried again
-        self.leave()
+    subscription: Subscription
+    database: Database
+    producer: Producer
+    handle: Handle
+    after: Callable[[], Awaitable[None]] | None
+    ready: Readiness
+    stopping: asyncio.Event
+    consumer: Any = None
+    joined: bool = False
+    positions: dict[TopicPartition, int] = field(default_factory=dict)  # as stored; none = to be read again
+    parked_in_a_row: int = 0
+    hopeless: dict[_Place, str] = field(default_factory=dict)  # of this batch, failed alone: why
+    parked: set[_Place] = field(default_factory=set)  # of this batch: not again if the transaction is tried again
 
     def leave(self) -> None:
-        self._positions.clear()
-        self._joined = False
-        self._ready.set(f"inbox {self._group}", False)
+        self.positions.clear()
+        self.joined = False
+        self.ready.set(f"inbox {self.subscription.group}", False)
 
     async def on_partitions_revoked(self, revoked: object) -> None:  # noqa: ARG002
-        self._positions.clear()
+        self.positions.clear()
 
     async def on_partitions_assigned(self, assigned: object) -> None:  # noqa: ARG002
         # Only the reading loop positions, so a batch in flight finds its positions gone, never other ones.
-        self._positions.clear()
-        self._joined = True
+        self.positions.clear()
+        self.joined = True
 
     async def read(self) -> None:
         clock = asyncio.get_running_loop().time
         next_at, tell_at = 0.0, clock() + _TELL_KAFKA_S
-        while not self._stopping.is_set():
-            if missing := self.consumer.assignment() - self._positions.keys():
+        while not self.stopping.is_set():
+            if missing := self.consumer.assignment() - self.positions.keys():
                 await self._position(missing)
-            self._ready.set(f"inbox {self._group}", self._joined)
-            await pause(self._stopping, next_at - clock())
-            fetched = await self.consumer.getmany(timeout_ms=_POLL_MS, max_records=self._subscription.batch_max)
+            self.ready.set(f"inbox {self.subscription.group}", self.joined)
+            await pause(self.stopping, next_at - clock())
+            fetched = await self.consumer.getmany(timeout_ms=_POLL_MS, max_records=self.subscription.batch_max)
             if batch := self._in_order(fetched):
-                full = len(batch) >= self._subscription.batch_max
-                next_at = clock() + (0 if full else self._subscription.linger_ms / 1000)
+                full = len(batch) >= self.subscription.batch_max
+                next_at = clock() + (0 if full else self.subscription.linger_ms / 1000)
                 await self._apply_all(batch)
             if clock() >= tell_at:
                 tell_at = clock() + _TELL_KAFKA_S
@@ -167,9 +161,9 @@ class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _position(self, partitions: set[TopicPartition]) -> None:
         """Seeks each partition to its stored offset; to the start where there is none."""
-        keys = self._group, [p.topic for p in partitions], [p.partition for p in partitions]
+        keys = self.subscription.group, [p.topic for p in partitions], [p.partition for p in partitions]
         ends = await self.consumer.end_offsets(partitions)
-        async with self._database.transaction() as connection:
+        async with self.database.transaction() as connection:
             raw = await driver(connection)
             await raw.execute(_INSERT, *keys)
             rows = await raw.fetch(_SELECT, *keys[:2])
@@ -180,47 +174,50 @@ class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
                 log.error("topic_was_cut", group=keys[0], topics=sorted({p.topic for p in cut}))
                 await self._move(connection, cut)
         for partition in partitions & self.consumer.assignment():
-            self._positions[partition] = 0 if partition in cut else stored[partition]
-            self.consumer.seek(partition, self._positions[partition])
+            self.positions[partition] = 0 if partition in cut else stored[partition]
+            self.consumer.seek(partition, self.positions[partition])
 
     def _in_order(self, fetched: dict[TopicPartition, list[Any]]) -> list[Any]:
         """By topic as subscribed, partition, offset; nothing of partitions whose position is not known."""
-        known = sorted(fetched.keys() & self._positions.keys(), key=lambda p: (self._order[p.topic], p.partition))
-        return [record for p in known for record in fetched[p] if record.offset >= self._positions[p]]
+        order = [topic.name for topic in self.subscription.topics]
+        known = sorted(fetched.keys() & self.positions.keys(), key=lambda p: (order.index(p.topic), p.partition))
+        return [record for p in known for record in fetched[p] if record.offset >= self.positions[p]]
 
     async def _apply_all(self, records: list[Any]) -> None:
         """Until all are applied or parked, the partitions are lost, or the service stops."""
         pending = [records]  # consecutive parts, the next one last
         outages = tries = 0
-        while pending and not self._stopping.is_set():
+        while pending and not self.stopping.is_set():
             part = pending[-1]
             try:
                 await self._apply(part)
             except _Fenced:
-                self._positions.clear()
+                self.positions.clear()
                 break
             except Exception as error:
                 if isinstance(error, TooManyParked):
                     raise
                 if is_passing(error) or kafka.passes(error):
                     outages += 1
-                    log.warning("batch_waits", group=self._group, error=type(error).__name__, failures=outages)
-                    await pause(self._stopping, backoff_s(outages))
+                    log.warning(
+                        "batch_waits", group=self.subscription.group, error=type(error).__name__, failures=outages
+                    )
+                    await pause(self.stopping, backoff_s(outages))
                 elif len(part) > 1:
                     middle = len(part) // 2
                     pending[-1:] = [part[middle:], part[:middle]]
-                elif _place(part[0]) in self._hopeless:
+                elif _place(part[0]) in self.hopeless:
                     raise
                 elif (tries := tries + 1) < TRIES:
-                    await pause(self._stopping, TRY_AGAIN_S)
+                    await pause(self.stopping, TRY_AGAIN_S)
                 else:
-                    log.error("record_failed", group=self._group, exc_info=error)
-                    self._hopeless[_place(part[0])] = f"{type(error).__name__}: {error}"
+                    log.error("record_failed", group=self.subscription.group, exc_info=error)
+                    self.hopeless[_place(part[0])] = f"{type(error).__name__}: {error}"
             else:
                 pending.pop()
                 outages = tries = 0
-        self._hopeless.clear()
-        self._parked.clear()
+        self.hopeless.clear()
+        self.parked.clear()
 
     async def _apply(self, records: list[Any]) -> None:
         """One transaction: the offsets first (a zombie waits on their rows and then fails), then the effect."""
@@ -228,60 +225,61 @@ class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
         moves: dict[TopicPartition, tuple[int, int]] = {}
         for record in records:
             partition = TopicPartition(record.topic, record.partition)
-            if partition not in self._positions:
+            if partition not in self.positions:
                 raise _Fenced
-            moves[partition] = (self._positions[partition], record.offset + 1)
-        async with self._database.transaction() as connection:
+            moves[partition] = (self.positions[partition], record.offset + 1)
+        async with self.database.transaction() as connection:
             await self._move(connection, moves)
             if readable:
-                await self._handle(connection, readable)
+                await self.handle(connection, readable)
             crash_point("inbox_handled")
         crash_point("inbox_committed")
-        self._in_a_row = in_a_row
+        self.parked_in_a_row = in_a_row
         consumed = counter("pombo_records_consumed_total", "Records handled or passed over.", ("group",))
-        consumed.labels(self._group).inc(len(records))
-        for partition in moves.keys() & self._positions.keys():
-            self._positions[partition] = moves[partition][1]
-        if self._after is not None:
-            await self._after()
+        consumed.labels(self.subscription.group).inc(len(records))
+        for partition in moves.keys() & self.positions.keys():
+            self.positions[partition] = moves[partition][1]
+        if self.after is not None:
+            await self.after()
 
     async def _read_or_park(self, records: list[Any]) -> tuple[list[Received], int]:
         """What can be handled, and how many were parked in a row by now. Raises TooManyParked."""
-        readable, in_a_row = [], self._in_a_row
+        readable, in_a_row, group = [], self.parked_in_a_row, self.subscription.group
+        types = frozenset(event.__name__ for event in self.subscription.handles)
         for record in records:
             try:
-                if _place(record) in self._hopeless:
-                    raise Unreadable(self._hopeless[_place(record)])
-                if (read := kafka.received(record, self._types)) is not None:
+                if _place(record) in self.hopeless:
+                    raise Unreadable(self.hopeless[_place(record)])
+                if (read := kafka.received(record, types)) is not None:
                     readable.append(read)
                     in_a_row = 0
             except Unreadable as error:
                 in_a_row += 1
                 if in_a_row > PARKED_IN_A_ROW_MAX:
-                    raise TooManyParked(f"{self._group} stopped at {_place(record)}; the last one: {error}") from error
-                if _place(record) not in self._parked:
-                    await kafka.park(self._producer, record, group=self._group, reason=str(error))
-                    self._parked.add(_place(record))
+                    raise TooManyParked(f"{group} stopped at {_place(record)}; the last one: {error}") from error
+                if _place(record) not in self.parked:
+                    await kafka.park(self.producer, record, group=group, reason=str(error))
+                    self.parked.add(_place(record))
         return readable, in_a_row
 
     async def _move(self, connection: AsyncConnection, moves: dict[TopicPartition, tuple[int, int]]) -> None:
         """Compare-and-set of the rows of these partitions, which it locks until the transaction ends."""
         raw = await driver(connection)
         columns = list(zip(*((p.topic, p.partition, *move) for p, move in moves.items()), strict=True))
-        status: str = await raw.execute(_MOVE, self._group, *columns)
+        status: str = await raw.execute(_MOVE, self.subscription.group, *columns)
         if status != f"UPDATE {len(moves)}":
             raise _Fenced
 
     async def _tell_kafka(self) -> None:
         """Only for tools that show lag; what counts is the stored offset."""
         lag = gauge("pombo_consumer_lag_records", "Records not read yet.", ("group", "topic", "partition"))
-        for partition, position in self._positions.items():
+        for partition, position in self.positions.items():
             behind = (self.consumer.highwater(partition) or position) - position
-            lag.labels(self._group, partition.topic, partition.partition).set(behind)
-        if self._positions:
+            lag.labels(self.subscription.group, partition.topic, partition.partition).set(behind)
+        if self.positions:
             with contextlib.suppress(KafkaError, TimeoutError):
                 async with asyncio.timeout(1):
-                    await self.consumer.commit(dict(self._positions))
+                    await self.consumer.commit(dict(self.positions))
 
 
 def _consumer(group: str, settings: KafkaSettings) -> Any:
