@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from contracts import campaigns, contacts, conversations, ids, instances, messages, progress
+from contracts import campaigns, contacts, conversations, directory, ids, instances, messages, progress
 from contracts.envelope import Envelope, Event
 from contracts.ids import Address
 from contracts.statuses import StatusReceived
@@ -70,7 +70,9 @@ def draw_history(seed: int, *, events_min: int = 60) -> list[Record]:
     accounts = [history.uuid() for _ in range(2)]
     while len(history.records) < events_min:
         account = rng.choice(accounts)
-        rng.choice((_play_campaign, _play_campaign, _play_chat, _play_people, _play_instance))(history, account)
+        rng.choice((_play_campaign, _play_campaign, _play_chat, _play_people, _play_instance, _play_directory))(
+            history, account
+        )
     return history.records
 
 
@@ -226,7 +228,7 @@ def _play_chat(history: History, account: UUID, chat: Address | None = None) -> 
         )  # fmt: skip
         history.tell(account, conversation, event)
         named = {"instance_id": instance, "provider_message_id": provider_id, "message_id": event.message_id}
-        if rng.random() < 0.4:
+        for _ in range(rng.choice((0, 0, 1, 2))):
             edited = conversations.MessageEdited(text=rng.choice("abc"), edited_at=history.now, **named)
             history.tell(account, conversation, edited)
         if rng.random() < 0.2:
@@ -305,3 +307,13 @@ def _play_instance(history: History, account: UUID) -> None:
     ]
     for happen in rng.choices(health, k=rng.randint(1, 4)):
         history.tell(account, instance, happen())
+
+
+def _play_directory(history: History, account: UUID) -> None:
+    rng = history.rng
+    history.tell(account, account, directory.AccountSaved(name=rng.choice(("Aura", "Aura Ltda"))))
+    for nth in range(rng.randint(1, 3)):
+        row = ids.contact_id(account, f"row {nth % 2}")
+        role: Any = rng.choice(("operator", "admin"))
+        history.tell(account, row, directory.UserSaved(email=f"{nth}@example.com", role=role))
+        history.tell(account, row, directory.ProductSaved(name=rng.choice("AB"), price_cents=nth, deleted=nth == 2))

@@ -3,7 +3,7 @@
 Delivery: at least once from Kafka, effect once in PostgreSQL (chassis.inbox); a duplicate changes nothing anyway.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, get_args
 
@@ -13,15 +13,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.database import driver
 from chassis.kafka import Received
 from contracts import campaigns, contacts, conversations, instances, messages, topics
-from contracts.envelope import Envelope, Event
+from contracts.envelope import Event
 from contracts.progress import DispatchesChanged
 from contracts.statuses import StatusReceived
 from contracts.topics import Topic
+from projections import directory, people, registers, timeline
 from projections import instances as instance_rows
-from projections import people, registers, timeline
-from projections.timeline import Touched
+from projections.timeline import Records, Touched
 
-Records = Iterable[tuple[Envelope, Event]]
 Apply = Callable[[asyncpg.Connection, Records], Awaitable[Touched]]
 
 
@@ -85,7 +84,14 @@ INSTANCES: Final = Component(
     (instances.InstanceConfigured, *get_args(instances.InstanceHealthEvent)),
     apply_instances,
 )
-COMPONENTS: Final = (TIMELINE, PEOPLE, INSTANCES)
+DIRECTORY: Final = Component(
+    3,
+    "projections.directory",
+    (topics.DIRECTORY,),
+    topics.DIRECTORY.events,
+    directory.apply,
+)
+COMPONENTS: Final = (TIMELINE, PEOPLE, INSTANCES, DIRECTORY)
 
 
 class LiveConsumer:

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from contracts.envelope import Envelope
+from contracts.ids import dispatch_id
 from contracts.messages import MessageFailed
 from contracts.progress import DispatchesChanged
 from projections.messages import DELIVERED, earliest
@@ -15,7 +16,7 @@ class Change(NamedTuple):
     account_id: UUID
     id: UUID
     subject_id: UUID
-    recipient_id: UUID
+    recipient_id: UUID | None
     step: int
     instance_id: UUID | None
     version: int
@@ -64,7 +65,8 @@ def read_changes(envelope: Envelope, event: DispatchesChanged) -> Iterator[Chang
             account_id,
             change.dispatch_id,
             subject_id,
-            change.recipient_id,
+            # Of a campaign only: what a person answers belongs to no recipient, and its id is not derived from one.
+            change.recipient_id if change.dispatch_id == dispatch_id(change.recipient_id, change.step) else None,
             change.step,
             change.instance_id,
             change.version,

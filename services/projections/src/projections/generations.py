@@ -25,6 +25,10 @@ TABLES: Final[dict[str, str]] = {
     "contact_alias": "account_id, alias, contact_id",
     "person": "account_id, id",
     "allocation": "account_id, id",
+    "account": "account_id, id",
+    "app_user": "account_id, id",
+    "product": "account_id, id",
+    "resolution": "account_id, event_id",
 }
 # Every live batch holds it shared until it commits; whoever holds it exclusively has the read side standing still.
 GENERATION_LOCK: Final = "SELECT pg_advisory_xact_lock(7290, 0)"

@@ -57,8 +57,7 @@ def read_fact(envelope: Envelope, event: Event) -> Fact | None:
         values = event.model_dump(mode="json", exclude=_SECRET)
         values["updated_at"] = envelope.time.isoformat()
         # The topic is compacted: the time of the first configuration must be told by each, it cannot be remembered.
-        created_at = getattr(event, "created_at", None) or envelope.time
-        values["created_at"] = created_at.isoformat()
+        values["created_at"] = (event.created_at or envelope.time).isoformat()
         return Fact(envelope.account_id, instance_id, version_key(envelope), values)
     if isinstance(event, events.InstanceHealthEvent):
         values = {"last_event_at": event.at.isoformat(), **_health(event)}

@@ -7,11 +7,8 @@ from uuid import UUID
 
 import asyncpg
 
-from contracts.envelope import Envelope, Event
 from projections import contacts, registers
-from projections.timeline import Touched
-
-Place = tuple[UUID, UUID]
+from projections.timeline import Place, Records, Touched
 
 _LEARN: Final = """
 INSERT INTO contact_alias (account_id, alias, contact_id) SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[])
@@ -35,7 +32,7 @@ WHERE p.account_id = w.account_id AND p.id = w.id
 """
 
 
-async def apply(connection: asyncpg.Connection, records: Iterable[tuple[Envelope, Event]]) -> Touched:
+async def apply(connection: asyncpg.Connection, records: Records) -> Touched:
     """Writes a batch of contacts and allocations. The caller holds the component's writer lock."""
     facts, aliases, allocations = [], set(), []
     for envelope, event in records:

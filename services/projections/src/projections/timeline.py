@@ -32,10 +32,12 @@ from projections import (
     recipients,
     registers,
     replies,
+    resolutions,
     volume,
 )
 
 Place = tuple[UUID, UUID]
+Records = Iterable[tuple[Envelope, Event]]
 T = TypeVar("T")
 
 
@@ -54,6 +56,7 @@ class Gathered:
     sightings: list[conversations.Sighting] = field(default_factory=list)
     desk: list[registers.Fact] = field(default_factory=list)
     written: list[answers.Answer] = field(default_factory=list)
+    resolved: list[resolutions.Resolution] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -80,7 +83,7 @@ class Touched:
         return not (self.campaigns or self.conversations or self.instances or self.contacts)
 
 
-def gather(records: Iterable[tuple[Envelope, Event]]) -> Gathered:
+def gather(records: Records) -> Gathered:
     """Facts without an account belong to nobody and are left out."""
     batch = Gathered()
     for envelope, event in records:
@@ -112,6 +115,7 @@ def _gather_one(batch: Gathered, envelope: Envelope, event: Event) -> None:
         case _:
             _keep(batch.campaigns, campaigns.read_fact(envelope, event))
             _keep(batch.desk, conversations.read_desk_fact(envelope, event))
+            _keep(batch.resolved, resolutions.read_resolution(envelope, event))
 
 
 def _keep(rows: list[T], row: T | None) -> None:
@@ -150,6 +154,7 @@ async def _write_conversations(
     """Answers the conversations that look different now: also those whose messages' delivery moved."""
     await messages.upsert(connection, conversations.UPSERT, conversations.fold_sightings(batch.sightings))
     await messages.upsert(connection, answers.INSERT, answers.fold_answers(batch.written))
+    await messages.upsert(connection, resolutions.INSERT, resolutions.fold_resolutions(batch.resolved))
     desk = await registers.apply(connection, conversations.DESK, conversations.EMPTY_DESK, batch.desk)
     touched = {(UUID(row["account_id"]), UUID(row["id"])) for row in desk}
     touched |= {answer[:1] + answer[2:3] for answer in batch.written}

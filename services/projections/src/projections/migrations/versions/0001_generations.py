@@ -63,5 +63,14 @@ def upgrade() -> None:
             UPDATE projections.generation SET current = shown;
         END $$
     """)
+    # Run by the owner: from then on the login role, a member of `analyst`, reads this account's rows and no others.
+    op.execute("""
+        CREATE FUNCTION admit_analyst(role_name name, account_id uuid) RETURNS void
+        LANGUAGE sql AS $$
+            INSERT INTO projections.analyst_account (role_name, account_id) VALUES ($1, $2)
+            ON CONFLICT (role_name) DO UPDATE SET account_id = excluded.account_id
+        $$
+    """)
+    op.execute("REVOKE ALL ON FUNCTION admit_analyst(name, uuid) FROM PUBLIC")
     op.execute("REVOKE ALL ON FUNCTION show_generation(text) FROM PUBLIC")
     op.execute("GRANT EXECUTE ON FUNCTION show_generation(text) TO projections_worker")

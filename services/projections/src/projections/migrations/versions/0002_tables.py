@@ -61,7 +61,7 @@ MESSAGE = """
         at timestamptz GENERATED ALWAYS AS (greatest(sent_at, message_at)) STORED,
         PRIMARY KEY (account_id, id)
     ) WITH (fillfactor = 85);
-    CREATE INDEX message_conversation ON message (account_id, conversation_id, at DESC, id)
+    CREATE INDEX message_conversation ON message (account_id, conversation_id, at DESC, id DESC)
         WHERE conversation_id IS NOT NULL
 """
 CONVERSATION = """
@@ -72,7 +72,7 @@ CONVERSATION = """
         last_out_at timestamptz, last_out_id uuid, last_campaign_at timestamptz,
         PRIMARY KEY (account_id, id)
     ) WITH (fillfactor = 80);
-    CREATE INDEX conversation_recent ON conversation (account_id, last_at DESC, id);
+    CREATE INDEX conversation_recent ON conversation (account_id, last_at DESC, id DESC);
     CREATE TABLE conversation_desk (
         account_id uuid, id uuid, assignee_id uuid, state text NOT NULL, read_at timestamptz, updated_at timestamptz,
         keys jsonb NOT NULL,
@@ -83,7 +83,7 @@ CONVERSATION = """
         written_at timestamptz, content jsonb, reply_to text,
         PRIMARY KEY (account_id, dispatch_id)
     );
-    CREATE INDEX answer_conversation ON answer (account_id, conversation_id, written_at DESC);
+    CREATE INDEX answer_conversation ON answer (account_id, conversation_id, written_at DESC, dispatch_id DESC);
     CREATE TABLE reply (
         account_id uuid, message_id uuid, conversation_id uuid, recipient_id uuid, replied_at timestamptz NOT NULL,
         PRIMARY KEY (account_id, message_id)
@@ -142,11 +142,36 @@ CONTACT = """
     );
     CREATE INDEX allocation_instance ON allocation (account_id, instance_id)
 """
+DIRECTORY = """
+    CREATE TABLE account (
+        account_id uuid, id uuid, name text NOT NULL, country text, time_zone text, created_at timestamptz,
+        updated_at timestamptz, keys jsonb NOT NULL,
+        PRIMARY KEY (account_id, id)
+    );
+    CREATE TABLE app_user (
+        account_id uuid, id uuid, email text, name text NOT NULL, role text, active boolean NOT NULL,
+        created_at timestamptz, updated_at timestamptz, keys jsonb NOT NULL,
+        PRIMARY KEY (account_id, id)
+    );
+    CREATE TABLE product (
+        account_id uuid, id uuid, name text NOT NULL, description text, price_cents integer, details jsonb NOT NULL,
+        deleted boolean NOT NULL, created_at timestamptz, updated_at timestamptz, keys jsonb NOT NULL,
+        PRIMARY KEY (account_id, id)
+    )
+"""
+RESOLUTION = """
+    CREATE TABLE resolution (
+        account_id uuid, event_id uuid, conversation_id uuid, resolved_by uuid, resolved_at timestamptz NOT NULL,
+        PRIMARY KEY (account_id, event_id)
+    );
+    CREATE INDEX resolution_conversation ON resolution (account_id, conversation_id, resolved_at)
+"""
+TABLES = (CAMPAIGN, RECIPIENT, DISPATCH, MESSAGE, CONVERSATION, COUNTERS, INSTANCE, CONTACT, DIRECTORY, RESOLUTION)
 
 
 def upgrade() -> None:
     for generation in GENERATIONS:
         op.execute(f"SET LOCAL search_path TO {generation}")
-        for tables in (CAMPAIGN, RECIPIENT, DISPATCH, MESSAGE, CONVERSATION, COUNTERS, INSTANCE, CONTACT):
+        for tables in TABLES:
             op.execute(tables)
     op.execute("SET LOCAL search_path TO projections")

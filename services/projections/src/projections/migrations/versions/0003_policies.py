@@ -34,6 +34,7 @@ NARROWER = {
     "message": _not_others("message.conversation_id").format(table="message"),
     "answer": _not_others("answer.conversation_id").format(table="answer"),
     "reply": _not_others("reply.conversation_id").format(table="reply"),
+    "resolution": _not_others("resolution.conversation_id").format(table="resolution"),
     "campaign": _OWNED,
     "instance": _OWNED,
     "recipient": _OF_OWNED.format(table="recipient", column="campaign_id"),

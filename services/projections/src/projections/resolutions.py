@@ -1,0 +1,36 @@
+"""Each time that a conversation was resolved, and by whom: the ground of the attendance figures."""
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final, NamedTuple
+from uuid import UUID
+
+from contracts.conversations import ConversationStateChanged
+from contracts.envelope import Envelope, Event
+
+
+class Resolution(NamedTuple):
+    account_id: UUID
+    event_id: UUID
+    conversation_id: UUID
+    resolved_by: UUID | None
+    resolved_at: datetime
+
+
+def read_resolution(envelope: Envelope, event: Event) -> Resolution | None:
+    """None for any other event."""
+    if envelope.account_id is None or not isinstance(event, ConversationStateChanged) or event.state != "resolved":
+        return None
+    return Resolution(envelope.account_id, envelope.id, UUID(envelope.subject), event.by, envelope.time)
+
+
+def fold_resolutions(resolutions: Iterable[Resolution]) -> list[Resolution]:
+    """An event happened once."""
+    return sorted({resolution[:2]: resolution for resolution in resolutions}.values(), key=lambda one: one[:2])
+
+
+INSERT: Final = """
+INSERT INTO resolution (account_id, event_id, conversation_id, resolved_by, resolved_at)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::timestamptz[])
+ON CONFLICT (account_id, event_id) DO NOTHING
+"""
