@@ -10,7 +10,9 @@ from sender.offsets import Watermark
 def test_the_watermark_is_the_first_unfinished_offset(data: st.DataObject) -> None:
     gaps = data.draw(st.lists(st.integers(1, 3), min_size=1, max_size=60))
     offsets = [sum(gaps[: n + 1]) for n in range(len(gaps))]
-    watermark, begun, finished, committed = Watermark(), [], set(), None
+    watermark, committed = Watermark(), None
+    begun: list[int] = []
+    finished: set[int] = set()
     events = data.draw(st.permutations([("finish", offset) for offset in offsets]))
     pending = list(offsets)
     for _, offset in events:

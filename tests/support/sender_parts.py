@@ -27,11 +27,22 @@ from contracts.ids import Address
 from contracts.instances import InstanceConfigured, Limits
 from contracts.messages import Content, MessageQueued
 from pombo import backing
+from sender.settings import Settings
 
 SCHEMA = "sender"
 KEYS = "test:" + base64.b64encode(bytes(range(32))).decode()
 ACCOUNT = UUID(int=1)
 BOX = SecretBox(SecretsSettings(keys=SecretStr(KEYS)))
+
+
+def settings(**changes: Any) -> Settings:
+    """Settings for parts that are tried without a process."""
+    fields: dict[str, Any] = {
+        "kafka": {"bootstrap": "nowhere:1"},
+        "postgres": {"dsn": "postgresql://nowhere"},
+        "secrets": {"keys": KEYS},
+    }
+    return Settings(**{**fields, **changes})
 
 
 def migrated(database: backing.Database) -> None:

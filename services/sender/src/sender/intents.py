@@ -55,7 +55,8 @@ SET release = excluded.release, instance_id = excluded.instance_id, run_epoch = 
     quota_scope = excluded.quota_scope, queued = excluded.queued, returned = false, reason = NULL, not_before = NULL,
     outcome_at = NULL, traceparent = excluded.traceparent
 WHERE (a.state = 'not_sent' AND a.returned AND a.release < excluded.release)
-   OR (a.state = 'intent' AND a.epoch = excluded.epoch AND a.release = excluded.release)
+   OR (a.state = 'intent' AND a.instance_id = excluded.instance_id AND a.epoch = excluded.epoch
+       AND a.release = excluded.release)
 RETURNING dispatch_id, attempt
 """
 
