@@ -60,7 +60,11 @@ class Person:
     client: httpx.AsyncClient
 
     async def instance(self, **changes: Any) -> str:
-        body: dict[str, Any] = {"name": "Aura #1", "provider": "evolution_web", "server_url": "http://gateway.example:8080"}
+        body: dict[str, Any] = {
+            "name": "Aura #1",
+            "provider": "evolution_web",
+            "server_url": "http://gateway.example:8080",
+        }
         body |= {"instance_name": f"aura-{uuid4().hex[:6]}", "credentials": {"apikey": "a-key"}}
         answer = await self.client.post("/api/instances", json=body | changes)
         assert answer.status_code == 201, answer.text
@@ -104,9 +108,9 @@ class Bench:
     database: Database
     _clients: list[httpx.AsyncClient] = field(default_factory=list)
 
-    def client(self, token: str | None = None) -> httpx.AsyncClient:
+    def client(self, token: str | None = None, address: str = "127.0.0.1") -> httpx.AsyncClient:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        transport = httpx.ASGITransport(self.application.door, raise_app_exceptions=False)
+        transport = httpx.ASGITransport(self.application.door, raise_app_exceptions=False, client=(address, 1))
         client = httpx.AsyncClient(transport=transport, base_url="http://pombo.example", headers=headers, timeout=60)
         self._clients.append(client)
         return client
