@@ -11,6 +11,7 @@ from pombo.stack.services import Addresses
 from pombo.stack.stack import EVOLUTION_KEY
 
 CLIENT_TOKEN = "zapi-client-token"
+ZAPI_INSTANCE = "3C0FFEE000000000000000000000AAAA"
 EVERYBODY = 1_000_000
 
 
@@ -67,19 +68,24 @@ def four_kinds(people: int) -> list[NumberPlan]:
         NumberPlan("meta_cloud", "100000000000001", "5511988880001"),
         NumberPlan("evolution_cloud", "aura-cloud", "5511988880002"),
         NumberPlan("evolution_web", "aura-web", "5511988880003", per_second=5, max_users=few, unique_24h=None),
-        NumberPlan("zapi", "3C0FFEE000000000000000000000AAAA", "5511988880004", per_second=5, max_users=few, unique_24h=None),
-    ]  # fmt: skip
+        NumberPlan("zapi", ZAPI_INSTANCE, "5511988880004", per_second=5, max_users=few, unique_24h=None),
+    ]
 
 
-def add_number(plan: NumberPlan, api: Api, simulator: Simulator, addresses: Addresses) -> PoolNumber:
-    """At the simulator and in the account, each told of the other as a person would do it."""
+def add_number(
+    plan: NumberPlan, api: Api, simulator: Simulator, addresses: Addresses, known: dict[str, Any] | None = None
+) -> PoolNumber:
+    """At the simulator and in the account, each told of the other as a person would do it.
+
+    `known`: the instance if the account has it already; it gets new credentials then.
+    """
     match plan.kind:
         case "meta_cloud":
-            instance = _add_meta(plan, api, simulator, addresses)
+            instance = _add_meta(plan, api, simulator, addresses, known)
         case "zapi":
-            instance = _add_zapi(plan, api, simulator, addresses)
+            instance = _add_zapi(plan, api, simulator, addresses, known)
         case _:
-            instance = _add_evolution(plan, api, simulator, addresses)
+            instance = _add_evolution(plan, api, simulator, addresses, known)
     return PoolNumber(
         instance_id=instance["id"],
         number=plan.id,
@@ -91,7 +97,9 @@ def add_number(plan: NumberPlan, api: Api, simulator: Simulator, addresses: Addr
     )
 
 
-def _add_meta(plan: NumberPlan, api: Api, simulator: Simulator, addresses: Addresses) -> dict[str, Any]:
+def _add_meta(
+    plan: NumberPlan, api: Api, simulator: Simulator, addresses: Addresses, known: dict[str, Any] | None
+) -> dict[str, Any]:
     token, app_secret, verify_token = (secrets.token_urlsafe(24) for _ in range(3))
     simulator.add_number(
         kind="meta",
@@ -105,15 +113,17 @@ def _add_meta(plan: NumberPlan, api: Api, simulator: Simulator, addresses: Addre
         behaviour=dict(plan.behaviour),
     )
     credentials = {"access_token": token, "app_secret": app_secret, "verify_token": verify_token}
-    return _instance(plan, api, addresses, phone_number_id=plan.id, credentials=credentials)
+    return _instance(plan, api, addresses, known, phone_number_id=plan.id, credentials=credentials)
 
 
-def _add_evolution(plan: NumberPlan, api: Api, simulator: Simulator, addresses: Addresses) -> dict[str, Any]:
+def _add_evolution(
+    plan: NumberPlan, api: Api, simulator: Simulator, addresses: Addresses, known: dict[str, Any] | None
+) -> dict[str, Any]:
     token = secrets.token_urlsafe(24)
     credentials = {"apikey": EVOLUTION_KEY}
     if plan.kind == "evolution_cloud":
         credentials["access_token"] = token
-    instance = _instance(plan, api, addresses, instance_name=plan.id, credentials=credentials)
+    instance = _instance(plan, api, addresses, known, instance_name=plan.id, credentials=credentials)
     key = api.post(f"/api/instances/{instance['id']}/webhook-key")
     simulator.add_number(
         kind=plan.kind,
@@ -127,10 +137,12 @@ def _add_evolution(plan: NumberPlan, api: Api, simulator: Simulator, addresses: 
     return instance
 
 
-def _add_zapi(plan: NumberPlan, api: Api, simulator: Simulator, addresses: Addresses) -> dict[str, Any]:
+def _add_zapi(
+    plan: NumberPlan, api: Api, simulator: Simulator, addresses: Addresses, known: dict[str, Any] | None
+) -> dict[str, Any]:
     token = secrets.token_hex(12).upper()
     credentials = {"instance_id": plan.id, "token": token, "client_token": CLIENT_TOKEN}
-    instance = _instance(plan, api, addresses, credentials=credentials)
+    instance = _instance(plan, api, addresses, known, credentials=credentials)
     key = api.post(f"/api/instances/{instance['id']}/webhook-key")
     simulator.add_number(
         kind="zapi",
@@ -144,7 +156,12 @@ def _add_zapi(plan: NumberPlan, api: Api, simulator: Simulator, addresses: Addre
     return instance
 
 
-def _instance(plan: NumberPlan, api: Api, addresses: Addresses, **fields: Any) -> dict[str, Any]:
+def _instance(
+    plan: NumberPlan, api: Api, addresses: Addresses, known: dict[str, Any] | None, **fields: Any
+) -> dict[str, Any]:
+    if known is not None:
+        changed: dict[str, Any] = api.patch(f"/api/instances/{known['id']}", json=fields)
+        return changed
     made: dict[str, Any] = api.post(
         "/api/instances",
         json={

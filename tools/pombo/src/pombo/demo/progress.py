@@ -50,7 +50,9 @@ class Progressing:
             self._bar.stop()
 
     def say(self, text: str) -> None:
-        self._console.print(f"[dim]{time.monotonic() - self._started_s:6.1f} s[/]  {text}", highlight=False)
+        self._console.print(
+            f"[dim]{time.monotonic() - self._started_s:6.1f} s[/]  {text}", highlight=False, soft_wrap=True
+        )
 
     def show(self, statistics: dict[str, Any]) -> None:
         if self._console.is_terminal:

@@ -114,7 +114,7 @@ def write_plan(run: Run, people: int, policy: dict[str, Any]) -> None:
         "numbers": [number.as_json() for number in run.pool],
         "policy": policy,
     }
-    (run.stack.folder.path / "plan.json").write_text(json.dumps(plan, indent=1))
+    run.stack.folder.plan.write_text(json.dumps(plan, indent=1))
 
 
 def play(run: Run, faults: Faults, within_s: float) -> dict[str, Any]:

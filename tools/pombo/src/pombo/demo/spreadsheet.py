@@ -9,23 +9,59 @@ from dataclasses import dataclass
 
 ENCODING = "cp1252"  # what Brazilian spreadsheet programs save
 HEADER = ("Código", "Nome", "Celular", "Cidade", "Cupom")
+# fmt: off
 FIRST_NAMES = (
-    "Ana José João Antônia Conceição Luís Márcia Inês Sebastião Patrícia Zuleica Otávio Thaís Cauã Lívia Íris Raúl"
-    " Estêvão Mônica Débora Ângelo Vitória Beatriz Caio Dandara Enzo Fátima Gonçalo Heloísa Iara"
-).split()
+    "Ana", "José", "João", "Antônia", "Conceição", "Luís", "Márcia", "Inês", "Sebastião", "Patrícia",
+    "Zuleica", "Otávio", "Thaís", "Cauã", "Lívia", "Íris", "Raúl", "Estêvão", "Mônica", "Débora",
+    "Ângelo", "Vitória", "Beatriz", "Caio", "Dandara", "Enzo", "Fátima", "Gonçalo", "Heloísa", "Iara",
+)
+# fmt: on
+# fmt: off
 LAST_NAMES = (
-    "Silva Souza Gonçalves Araújo Magalhães Conceição Muñoz Brandão Assunção Guimarães Leão Simões Damião Falcão"
-    " Paixão Pereira Nóbrega Vilaça Sá Antão"
-).split()
+    "Silva", "Souza", "Gonçalves", "Araújo", "Magalhães", "Conceição", "Muñoz", "Brandão", "Assunção", "Guimarães",
+    "Leão", "Simões", "Damião", "Falcão", "Paixão", "Pereira", "Nóbrega", "Vilaça", "Sá", "Antão",
+)
+# fmt: on
 CITIES = {
-    "11": "São Paulo", "21": "Niterói", "27": "Vitória", "31": "Belo Horizonte", "41": "Curitiba", "48": "Florianópolis",
-    "51": "Canoas", "61": "Brasília", "62": "Goiânia", "71": "Salvador", "81": "Olinda", "85": "Fortaleza",
-    "91": "Belém", "98": "São Luís",
+    "11": "São Paulo",
+    "21": "Niterói",
+    "27": "Vitória",
+    "31": "Belo Horizonte",
+    "41": "Curitiba",
+    "48": "Florianópolis",
+    "51": "Canoas",
+    "61": "Brasília",
+    "62": "Goiânia",
+    "71": "Salvador",
+    "81": "Olinda",
+    "85": "Fortaleza",
+    "91": "Belém",
+    "98": "São Luís",
 }  # fmt: skip
 BAD_PHONES = ("", "sem telefone", "123", "5,511987E+12", "11 98765", "desconhecido", "+55 11 9")
 BAD_SHARE, DUPLICATE_SHARE = 0.02, 0.03
 # Test cards of the simulator: how a person's phone behaves. What never ends well is left out (06 ends as unresolved).
-CARDS = ("01", "02", "05", "06", "07", "08", "10", "11", "12", "16", "17", "18", "22", "23", "24", "26", "27", "33", "34")
+CARDS = (
+    "01",
+    "02",
+    "05",
+    "06",
+    "07",
+    "08",
+    "10",
+    "11",
+    "12",
+    "16",
+    "17",
+    "18",
+    "22",
+    "23",
+    "24",
+    "26",
+    "27",
+    "33",
+    "34",
+)
 CARD_EVERY = 20
 
 

@@ -40,6 +40,11 @@ class RunFolder:
         return self.path / "clock.jsonl"
 
     @property
+    def plan(self) -> Path:
+        """What the run promised: people, steps, limits, hours."""
+        return self.path / "plan.json"
+
+    @property
     def answers(self) -> Path:
         """What the public API answered at the end."""
         return self.path / "answers.json"
