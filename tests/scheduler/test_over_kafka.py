@@ -12,7 +12,7 @@ from backing import MakeDatabase
 from chassis.kafka import Outgoing, Producer, ensure_topics, outgoing, received
 from chassis.settings import KafkaSettings
 from contracts import topics
-from contracts.envelope import Event
+from contracts.envelope import Event, write_headers
 from contracts.messages import MessageQueued
 from contracts.progress import CampaignDrained
 from contracts.topics import Topic
@@ -64,6 +64,14 @@ async def accept_everything(consumer: AIOKafkaConsumer, producer: Producer, camp
             await producer.publish(answers)
 
 
+async def reason(consumer: AIOKafkaConsumer, campaign: UUID) -> str:
+    async for raw in consumer:
+        headers = dict(raw.headers)
+        if raw.key == str(campaign).encode() and headers["parked_group"] == b"scheduler-campaigns":
+            return str(headers["parked_reason"].decode())
+    raise AssertionError("the topic ended")
+
+
 async def drained(consumer: AIOKafkaConsumer, campaign: UUID) -> CampaignDrained:
     async for raw in consumer:
         one = received(raw)
@@ -72,7 +80,9 @@ async def drained(consumer: AIOKafkaConsumer, campaign: UUID) -> CampaignDrained
     raise AssertionError("the topic ended")
 
 
-async def test_a_campaign_runs_to_its_end_through_kafka(database_factory: MakeDatabase, kafka_bootstrap: str) -> None:
+async def test_a_campaign_runs_to_its_end_through_kafka_and_what_cannot_be_read_is_parked(
+    database_factory: MakeDatabase, kafka_bootstrap: str
+) -> None:
     kafka = KafkaSettings(bootstrap=kafka_bootstrap, partitions_max=3)
     await ensure_topics(kafka, topics.ALL)
     scheduler = Scheduler(settings(database_factory(migrate_scheduler), kafka_bootstrap))
@@ -81,6 +91,7 @@ async def test_a_campaign_runs_to_its_end_through_kafka(database_factory: MakeDa
     async with (
         reading(kafka_bootstrap, topics.MESSAGE_QUEUED) as queued,
         reading(kafka_bootstrap, topics.CAMPAIGN_PROGRESS) as progress,
+        reading(kafka_bootstrap, topics.PARKED) as parked,
         asyncio.timeout(DEADLINE_S),
         asyncio.TaskGroup() as tasks,
     ):
@@ -95,10 +106,16 @@ async def test_a_campaign_runs_to_its_end_through_kafka(database_factory: MakeDa
                 ),
             ]
         )
+        for number in range(3):
+            spoilt = record(topics.CAMPAIGNS, campaign, started(definition([instance_id]), number))
+            headers = write_headers(spoilt.envelope)
+            await producer.publish_raw(topics.CAMPAIGNS, str(campaign), b'{"run_epoch": "one"}', headers)
         while not scheduler.readiness.all_ready or not scheduler.readiness.report():
             await asyncio.sleep(0.02)
         await producer.publish([record(topics.CAMPAIGNS, campaign, started(definition([instance_id]), 2000))])
         assert await drained(progress, campaign) == CampaignDrained(run_epoch=1, planned=2000)
+        reasons = [await reason(parked, campaign) for _ in range(3)]
+        assert all(each.startswith("Undecodable") for each in reasons)
         sender.cancel()
         stopping.set()
         await serving

@@ -13,6 +13,7 @@ from scheduler.campaigns import Campaigns
 from scheduler.chores import Chores
 from scheduler.consumers import Consumer, Consumers
 from scheduler.drains import Drains
+from scheduler.explanations import Explanations
 from scheduler.instances import Instances
 from scheduler.operations import Operations
 from scheduler.outcomes import Outcomes
@@ -51,7 +52,7 @@ class Scheduler:
             Outcomes(definitions, pacing, self.signals),
             self.answers,
             Instances(self.signals),
-            Operations(definitions, self.signals),
+            Operations(definitions, self.signals, Explanations(definitions, pacing.horizon_s)),
             definitions,
             self.signals,
         )

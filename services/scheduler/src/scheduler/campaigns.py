@@ -57,7 +57,7 @@ _RUN_AGAIN = "UPDATE campaign SET drained = false, blocked_since = NULL WHERE ca
 # Index dispatch_open: what the closed gate sent back.
 _FREE = """
 UPDATE dispatch SET waits = NULL, reason = NULL, version = version + 1
-WHERE campaign_id = $1 AND state IN ('pending', 'released') AND state = 'pending' AND waits = 'run'
+WHERE campaign_id = $1 AND ended_at IS NULL AND waits = 'run'
 RETURNING dispatch_id, account_id, campaign_id, recipient_id, step, instance_id, version, attempt, release, state,
     reason, due_at
 """

@@ -20,7 +20,7 @@ _PICKED = """d.dispatch_id, d.account_id, d.campaign_id, d.recipient_id, d.insta
     d.release, d.state, d.reason, d.due_at"""
 _PENDING = """
 SELECT dispatch_id, account_id FROM dispatch
-WHERE campaign_id = $1 AND state IN ('pending', 'released') AND state = 'pending' LIMIT $2 FOR UPDATE SKIP LOCKED
+WHERE campaign_id = $1 AND ended_at IS NULL AND state = 'pending' LIMIT $2 FOR UPDATE SKIP LOCKED
 """
 _CANCEL = f"""
 UPDATE dispatch d SET state = 'cancelled', reason = 'cancelled', waits = NULL, due_at = NULL, version = d.version + 1,
@@ -45,14 +45,13 @@ SELECT EXISTS (SELECT 1 FROM dispatch WHERE campaign_id = $1 AND state IN ('fail
     AND state = 'failed' AND retryable)
 """
 _PENDING_LEFT = """
-SELECT EXISTS (SELECT 1 FROM dispatch WHERE campaign_id = $1 AND state IN ('pending', 'released')
-    AND state = 'pending')
+SELECT EXISTS (SELECT 1 FROM dispatch WHERE campaign_id = $1 AND ended_at IS NULL AND state = 'pending')
 """
-# The same transition as dispatch.requeue.
+# The same transition as dispatch.requeue. The state is compared in a way that dispatch_dead does not fit: by id.
 _REQUEUE = f"""
 UPDATE dispatch d SET state = 'pending', attempt = d.attempt + 1, release = 0, retries = 0, retryable = false,
     reason = NULL, version = d.version + 1, ended_at = NULL
-WHERE d.dispatch_id = ANY($1::uuid[]) AND d.state = 'failed' AND d.retryable RETURNING {_PICKED}
+WHERE d.dispatch_id = ANY($1::uuid[]) AND d.state || '' = 'failed' AND d.retryable RETURNING {_PICKED}
 """  # noqa: S608
 # Steps that were skipped because the one before had failed wait for it again.
 _REOPEN = f"""

@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from contracts.progress import FINAL_STATES
+from contracts.progress import FINAL_STATES, DispatchChange
 from scheduler.dispatch import Dispatch
 from scheduler.rows import Row
 
@@ -58,18 +57,21 @@ class Loaded:
     def changed(self) -> bool:
         return self.after is not self.before and self.after != self.before
 
-    def as_row(self) -> dict[str, Any]:
-        """The row as it is once written."""
-        after = self.after
-        return {
-            **{key: self.row[key] for key in self.row.keys()},  # noqa: SIM118  a Record is no mapping
-            "state": after.state,
-            "reason": after.reason,
-            "due_at": after.due_at,
-            "attempt": after.attempt,
-            "release": after.release,
-            "version": self.row["version"] + 1,
-        }
+    def describe(self) -> DispatchChange:
+        """As it is once written."""
+        row, after = self.row, self.after
+        return DispatchChange(
+            dispatch_id=row["dispatch_id"],
+            recipient_id=row["recipient_id"],
+            step=row["step"],
+            instance_id=row["instance_id"],
+            version=row["version"] + 1,
+            attempt=after.attempt,
+            release=after.release,
+            state=after.state,
+            reason=after.reason,
+            due_at=after.due_at,
+        )
 
 
 def read_dispatch(row: Row) -> Dispatch:

@@ -22,7 +22,7 @@ SELECT campaign_id FROM campaign WHERE status = 'running' AND status NOT IN ('co
 # After the campaigns are locked: whoever changes their dispatches holds a share of that lock. Index dispatch_open.
 _OPEN = """
 SELECT c.campaign_id FROM unnest($1::uuid[]) AS c(campaign_id)
-WHERE EXISTS (SELECT 1 FROM dispatch d WHERE d.campaign_id = c.campaign_id AND d.state IN ('pending', 'released'))
+WHERE EXISTS (SELECT 1 FROM dispatch d WHERE d.campaign_id = c.campaign_id AND d.ended_at IS NULL)
     OR EXISTS (SELECT 1 FROM chore k WHERE k.campaign_id = c.campaign_id)
 """
 _MARK = "UPDATE campaign SET drained = true, drained_count = drained_count + 1 WHERE campaign_id = ANY($1::uuid[])"

@@ -56,13 +56,30 @@ UNKNOWN_RATE = 1.0
 
 @dataclass(slots=True)
 class LockedLane:
-    """A lane's row while its lock is held: `lane` is what pacing sees; the rest is written back with it."""
+    """A lane's row while its lock is held: `lane` is what pacing sees; the rest is written back with it.
+
+    Of a batch of outcomes: `answered` releases got one, `tried` something with the provider.
+    """
 
     instance_id: UUID
     account_id: UUID
     lane: Lane
     due_at: datetime
     owed: Mapping[UUID, float] = field(default_factory=dict)
+    answered: int = 0
+    tried: bool = False
+    tried_of_campaigns: int = 0
+
+    def count_answers(self, now: datetime, draw: float) -> None:
+        """What a batch of outcomes means for the lane: the delay begins at the last thing that was tried."""
+        lane = self.lane
+        self.lane = replace(
+            lane,
+            in_flight=lane.in_flight - self.answered,
+            sent_since_rest=lane.sent_since_rest + self.tried_of_campaigns,
+            last_outcome_at=now if self.tried else lane.last_outcome_at,
+            draw=draw if self.tried else lane.draw,
+        )
 
 
 def why_stopped(row: Row) -> str | None:

@@ -9,18 +9,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.database import driver
 from chassis.kafka import Received
+from chassis.outbox import append
 from contracts.operations import (
     DeadLettersCleared,
     DeadLettersRequeued,
+    ExplainRequested,
     HoldSet,
+    PlanPreviewRequested,
     StuckRecoveryRequested,
     UnresolvedDecided,
 )
+from contracts.progress import LaneExplained, PlanPreviewed
 from scheduler import chores, dispatch, dispatches, holds, lanes
 from scheduler.campaigns import account_of
 from scheduler.dispatch import CANCELLED
+from scheduler.explanations import Explanations
 from scheduler.outcomes import change_rows, follow
-from scheduler.reports import report, report_rows
+from scheduler.reports import progress, report, report_rows
 from scheduler.rows import Row
 from scheduler.runs import Definitions, lock_shared
 from scheduler.signals import Signals
@@ -42,8 +47,9 @@ _WHERE = "SELECT instance_id, campaign_id FROM dispatch WHERE dispatch_id = $1 A
 
 
 class Operations:
-    def __init__(self, definitions: Definitions, signals: Signals) -> None:
+    def __init__(self, definitions: Definitions, signals: Signals, explanations: Explanations) -> None:
         self._definitions = definitions
+        self._explanations = explanations
         self._signals = signals
 
     async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
@@ -62,6 +68,13 @@ class Operations:
                     await raw.execute(_CLEAR, account_id, event.campaign_id, event.instance_id)
                 case UnresolvedDecided():
                     await self._decide(connection, raw, account_id, event)
+                case ExplainRequested():
+                    subject = event.campaign_id or event.instance_id or event.dispatch_id or account_id
+                    answer = await self._explanations.explain(raw, account_id, event)
+                    await self._answer(connection, raw, subject, account_id, answer)
+                case PlanPreviewRequested():
+                    preview = await self._explanations.preview(raw, account_id, event)
+                    await self._answer(connection, raw, event.campaign_id, account_id, preview)
                 case StuckRecoveryRequested():
                     self._signals.recover()
                 case _:
@@ -109,6 +122,17 @@ class Operations:
         now: datetime = await raw.fetchval("SELECT statement_timestamp()")
         await report(connection, await change_rows(raw, [one] if one.changed else [], followers), now)
         self._signals.wake_campaigns(campaigns)
+
+    async def _answer(
+        self,
+        connection: AsyncConnection,
+        raw: asyncpg.Connection,
+        subject: UUID,
+        account_id: UUID,
+        answer: LaneExplained | PlanPreviewed,
+    ) -> None:
+        now: datetime = await raw.fetchval("SELECT statement_timestamp()")
+        await append(connection, [progress(subject, account_id, answer, kind=f"answer:{answer.request_id}", now=now)])
 
     async def _wake_account(self, raw: asyncpg.Connection, account_id: UUID | None) -> None:
         rows = await raw.fetch(

@@ -1,8 +1,7 @@
 """What the sender answered, applied in batches: dispatches, later steps, lanes and allowances in one transaction."""
 
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -48,55 +47,23 @@ class Outcomes:
         runs = await lock_shared(raw, self._definitions, campaign_ids)
         loaded = await dispatches.lock(raw, (dispatch_id for dispatch_id, _ in outcomes))
         now: datetime = await raw.fetchval("SELECT statement_timestamp()")
+        rules = {campaign_id: run.rules for campaign_id, run in runs.items()}
         returned: list[Settled] = []
         for dispatch_id, outcome in outcomes:
             if (one := loaded.get(dispatch_id)) is not None:
-                self._apply(one, outcome, _rules(one, runs), locked.get(one.row["instance_id"]), returned, now)
+                campaign_id = one.row["campaign_id"]
+                of_run = ANSWERS if campaign_id is None else rules.get(campaign_id, _GONE)
+                _apply(one, outcome, of_run, locked.get(one.row["instance_id"]), returned, now)
         changed = [one for one in loaded.values() if one.changed]
         await dispatches.save(raw, changed)
         followers = await follow(raw, changed, runs)
         await allowances.charge(raw, returned, runs, now, back=True)
         for lane in locked.values():
+            lane.count_answers(now, random.random())
             self._refill(lane, now)
         await lanes.save(raw, list(locked.values()))
         await report(connection, await change_rows(raw, changed, followers), now)
         self._signals.maybe_drained(one.row["campaign_id"] for one in changed if dispatch.is_final(one.after))
-
-    def after(self) -> Callable[[], Awaitable[None]]:
-        return self._signals.wake_worker
-
-    def _apply(
-        self,
-        one: Loaded,
-        outcome: Any,
-        rules: Rules,
-        locked: LockedLane | None,
-        returned: list[Settled],
-        now: datetime,
-    ) -> None:
-        before = one.after
-        one.after = dispatch.settle(before, outcome, rules, now=now, jitter=random.uniform(-_JITTER, _JITTER))
-        if locked is None:
-            return
-        answered = before.awaiting and not one.after.awaiting
-        if isinstance(outcome, MessageReturned) and (until := dispatch.lane_block(outcome, now)) is not None:
-            lanes.block(locked, until, outcome.reason)
-        if not answered:
-            return
-        of_campaign = one.row["campaign_id"] is not None
-        lane = locked.lane
-        if of_campaign:
-            lane = replace(lane, in_flight=lane.in_flight - 1)
-        if isinstance(outcome, MessageReturned):
-            returned.append(one.row)
-        else:
-            lane = replace(
-                lane,
-                last_outcome_at=now,
-                draw=random.random(),
-                sent_since_rest=lane.sent_since_rest + of_campaign,
-            )
-        locked.lane = lane
 
     def _refill(self, locked: LockedLane, now: datetime) -> None:
         """A lane is looked at again as soon as that can release a useful number."""
@@ -105,11 +72,25 @@ class Outcomes:
             locked.due_at = min(locked.due_at, now)
 
 
-def _rules(one: Loaded, runs: Mapping[UUID, CampaignRun]) -> Rules:
-    if one.row["campaign_id"] is None:
-        return ANSWERS
-    run = runs.get(one.row["campaign_id"])
-    return run.rules if run is not None else _GONE
+def _apply(
+    one: Loaded, outcome: Any, rules: Rules, locked: LockedLane | None, returned: list[Settled], now: datetime
+) -> None:
+    before = one.after
+    one.after = dispatch.settle(before, outcome, rules, now=now, jitter=random.uniform(-_JITTER, _JITTER))
+    if locked is None:
+        return
+    came_back = isinstance(outcome, MessageReturned)
+    if came_back and (until := dispatch.lane_block(outcome, now)) is not None:
+        lanes.block(locked, until, outcome.reason)
+    if not before.awaiting or one.after.awaiting:
+        return
+    of_campaign = one.row["campaign_id"] is not None
+    locked.answered += of_campaign
+    if came_back:
+        returned.append(one.row)
+    else:
+        locked.tried = True
+        locked.tried_of_campaigns += of_campaign
 
 
 async def follow(raw: asyncpg.Connection, changed: Iterable[Loaded], runs: Mapping[UUID, CampaignRun]) -> list[Settled]:
@@ -143,6 +124,6 @@ async def change_rows(
     for one in changed:
         stream = one.row["campaign_id"] or streams.get(one.row["dispatch_id"])
         if stream is not None:
-            changes.append(Changed(stream, one.row["account_id"], describe(one.as_row())))
+            changes.append(Changed(stream, one.row["account_id"], one.describe()))
     changes.extend(Changed(row["campaign_id"], row["account_id"], describe(row)) for row in followers)
     return changes

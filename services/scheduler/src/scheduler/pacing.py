@@ -25,6 +25,12 @@ WaitReason = Literal[
     "credit",
     "delay",
     "rest",
+    "previous_step",
+    "retry_or_return",
+    "next_run",
+    "its_turn",
+    "not_waiting",
+    "unknown",
 ]
 # Automations keep this random distance between two sends of one instance, so that a number never bursts.
 ANTI_BURST_S = (25.0, 45.0)

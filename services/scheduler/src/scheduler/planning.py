@@ -196,7 +196,7 @@ def _staged(one: PlannedDispatch) -> tuple[object, ...]:
 
 
 def _changed(run: CampaignRun, one: PlannedDispatch) -> Changed:
-    change = DispatchChange.model_construct(
+    change = DispatchChange(
         dispatch_id=one.dispatch_id,
         recipient_id=one.recipient.recipient_id,
         step=one.step,

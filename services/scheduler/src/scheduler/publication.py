@@ -26,7 +26,7 @@ SELECT r.recipient_id, r.phone, r.name, r.custom_fields FROM recipient r WHERE r
 _MARK = """
 UPDATE dispatch d SET published_at = statement_timestamp()
 FROM unnest($1::uuid[], $2::int[], $3::int[]) AS p(dispatch_id, attempt, release)
-WHERE d.dispatch_id = p.dispatch_id AND d.attempt = p.attempt AND d.release = p.release AND d.state = 'released'
+WHERE d.dispatch_id = p.dispatch_id AND d.attempt = p.attempt AND d.release = p.release
 """
 _COLUMNS = """
 d.dispatch_id, d.account_id, d.campaign_id, d.recipient_id, d.contact_id, d.instance_id, d.step, d.attempt, d.release,
@@ -151,7 +151,7 @@ def _queued(
     traceparent: str | None = None,
 ) -> Outgoing:
     of_campaign = row["campaign_id"] is not None
-    event = MessageQueued.model_construct(
+    event = MessageQueued(
         dispatch_id=row["dispatch_id"],
         attempt=row["attempt"],
         release=row["release"],

@@ -31,15 +31,16 @@ WHERE n.instance_id = ANY($1::uuid[]) AND c.status = 'running'
 ORDER BY c.campaign_id FOR SHARE OF c
 """
 # The same transition as dispatch.release; index dispatch_ready gives the order. Who else changes a pending dispatch
-# holds its lane or its campaign, or is seen by the repeated condition.
+# holds its lane or its campaign, or is seen by the version. By the version and not by state and waits, because a
+# planner without statistics would look for these in a partial index instead of by id.
 _TAKE = """
 WITH turn AS (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::int[], $5::timestamptz[])
         AS t(instance_id, campaign_id, slots, run_epoch, send_before)
-), next AS (
-    SELECT d.dispatch_id, d.account_id, t.run_epoch, t.send_before
+), next AS MATERIALIZED (
+    SELECT d.dispatch_id, d.account_id, d.version, t.run_epoch, t.send_before
     FROM turn t CROSS JOIN LATERAL (
-        SELECT dispatch_id, account_id FROM dispatch
+        SELECT dispatch_id, account_id, version FROM dispatch
         WHERE instance_id = t.instance_id AND campaign_id = t.campaign_id AND state = 'pending' AND waits IS NULL
             AND campaign_id IS NOT NULL
         ORDER BY place LIMIT t.slots) d
@@ -48,7 +49,7 @@ UPDATE dispatch d SET state = 'released', release = d.release + 1, run_epoch = n
     reason = NULL, version = d.version + 1, released_at = statement_timestamp(), published_at = NULL,
     send_before = n.send_before
 FROM next n
-WHERE d.dispatch_id = n.dispatch_id AND d.account_id = n.account_id AND d.state = 'pending' AND d.waits IS NULL
+WHERE d.dispatch_id = n.dispatch_id AND d.account_id = n.account_id AND d.version = n.version
 RETURNING d.dispatch_id, d.account_id, d.campaign_id, d.recipient_id, d.contact_id, d.instance_id, d.step, d.place,
     d.version, d.attempt, d.release, d.state, d.reason, d.due_at, d.run_epoch, d.send_before, d.may_duplicate,
     d.released_at

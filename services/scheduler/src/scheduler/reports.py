@@ -45,7 +45,7 @@ def progress(
 
 def describe(row: Row) -> DispatchChange:
     """Of a dispatch row as it is after the change."""
-    return DispatchChange.model_construct(
+    return DispatchChange(
         dispatch_id=row["dispatch_id"],
         recipient_id=row["recipient_id"],
         step=row["step"],
@@ -69,7 +69,7 @@ def in_records(changes: Iterable[Changed], now: datetime) -> list[Outgoing]:
         for start in range(0, len(of_stream), CHANGES_MAX):
             some = tuple(of_stream[start : start + CHANGES_MAX])
             kind = f"changed:{some[0].dispatch_id}:{some[0].version}"
-            event = DispatchesChanged.model_construct(changes=some)
+            event = DispatchesChanged(changes=some)
             records.append(progress(stream, account_id, event, kind=kind, now=now))
     return records
 

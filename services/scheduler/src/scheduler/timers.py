@@ -28,7 +28,7 @@ _EXPIRED = """
 INSERT INTO chore (campaign_id, account_id, kind)
 SELECT campaign_id, account_id, 'expire' FROM campaign c
 WHERE status NOT IN ('completed', 'cancelled', 'deleted') AND valid_until <= statement_timestamp()
-    AND EXISTS (SELECT 1 FROM dispatch d WHERE d.campaign_id = c.campaign_id AND d.state IN ('pending', 'released')
+    AND EXISTS (SELECT 1 FROM dispatch d WHERE d.campaign_id = c.campaign_id AND d.ended_at IS NULL
         AND d.state = 'pending')
 ON CONFLICT DO NOTHING
 """

@@ -82,10 +82,9 @@ class Worker:
     async def tick(self) -> None:
         signals = self._signals
         signals.wake.clear()
-        await self._wake_lanes()
+        await self._timers.end_waits()
         await self._answers.release_waiting()
         await self._publication.publish_answers()
-        await self._timers.end_waits()
         await self._wake_lanes()
         while (released := await self._releasing.release_due()).looked_at:
             if released.rows:

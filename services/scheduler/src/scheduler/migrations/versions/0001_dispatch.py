@@ -131,13 +131,15 @@ CREATE TABLE dispatch (
     PRIMARY KEY (dispatch_id, account_id),
     CHECK (waits IS NULL OR state = 'pending'),
     CHECK (coalesce(waits = 'time', false) = (due_at IS NOT NULL)),
-    CHECK (NOT awaiting OR state = 'released')
+    CHECK (NOT awaiting OR state = 'released'),
+    CHECK ((ended_at IS NULL) = (state IN ('pending', 'released')))
 ) WITH (fillfactor = 70);
 -- What may leave a lane, in its order.
 CREATE INDEX dispatch_ready ON dispatch (instance_id, campaign_id, place)
     WHERE state = 'pending' AND waits IS NULL AND campaign_id IS NOT NULL;
--- Whether a run still has something that is not final.
-CREATE INDEX dispatch_open ON dispatch (campaign_id, waits) WHERE state IN ('pending', 'released');
+-- Whether a run still has something that is not final. Its condition is worded unlike that of dispatch_ready on
+-- purpose: a planner without statistics must not take the one for the other.
+CREATE INDEX dispatch_open ON dispatch (campaign_id, waits) WHERE ended_at IS NULL;
 CREATE INDEX dispatch_due ON dispatch (due_at) WHERE waits = 'time';
 -- What was released and not published, or not answered for too long.
 CREATE INDEX dispatch_released ON dispatch (released_at) WHERE state = 'released';
