@@ -84,7 +84,7 @@ def _no_delivery_counts(_: object) -> Callable[..., Any]:
 
 def _counts_duplicates(right: Callable[..., Any]) -> Callable[..., Any]:
     def count(moves: Any) -> Any:
-        return right([[*row[:2], False, *row[3:9], *row[9:]] for row in moves])
+        return right([[*row[:2], False, *row[3:]] for row in moves])
 
     return count
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from contracts.conversations import AnswerWritten
 from contracts.envelope import Envelope
 from contracts.ids import answer_dispatch_id
+from projections.messages import by_id
 
 
 class Answer(NamedTuple):
@@ -41,7 +42,7 @@ def read_answer(envelope: Envelope, event: AnswerWritten) -> Answer | None:
 def fold_answers(answers: Iterable[Answer]) -> list[Answer]:
     """One per dispatch: its id is derived from the event, so all descriptions are equal."""
     folded = {answer[:2]: answer for answer in answers}
-    return [folded[place] for place in sorted(folded)]
+    return sorted(folded.values(), key=by_id)
 
 
 INSERT: Final = """

@@ -9,7 +9,7 @@ from contracts import conversations as events
 from contracts.envelope import Envelope, Event
 from contracts.ids import Address, contact_id, recipient_key
 from contracts.messages import MessageResolved, MessageSent
-from projections.messages import earliest
+from projections.messages import by_id, earliest
 from projections.registers import Fact, Row, version_key
 
 Pair = tuple[datetime, UUID]
@@ -122,7 +122,7 @@ def fold_sightings(sightings: Iterable[Sighting]) -> list[Sighting]:
     for seen in sightings:
         known = folded.get(seen[:2])
         folded[seen[:2]] = seen if known is None else join(known, seen)
-    return [folded[place] for place in sorted(folded)]
+    return sorted(folded.values(), key=by_id)
 
 
 def _names(address: Address) -> tuple[str | None, str | None, str | None, str | None]:

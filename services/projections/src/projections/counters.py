@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -27,7 +26,7 @@ def contribute(
     queued: bool,
     reason: str | None,
     delivery: int,
-    replied_at: datetime | None,
+    replied: bool,
     tally: Sequence[int],
 ) -> dict[Measure, int]:
     """What one recipient adds to its campaign's figures: nothing until it is known as imported."""
@@ -41,7 +40,7 @@ def contribute(
         counts["delivered", ""] = 1
     if state == "accepted" and delivery >= READ:
         counts["read", ""] = 1
-    if replied_at is not None:
+    if replied:
         counts["replied", ""] = 1
     for name, count in zip(_BY_DISPATCH, tally, strict=True):
         if count:
@@ -52,15 +51,16 @@ def contribute(
 def count_moves(moves: Iterable[Sequence[Any]]) -> dict[Place, int]:
     """Differences of what the rows contribute, from OLD and NEW as recipients' statements return them."""
     change: Counter[Place] = Counter()
-    for account_id, campaign_id, *sides in moves:
-        old, new = sides[:7], sides[7:]
-        if old == new:
-            continue
-        for (measure, reason), count in contribute(*new).items():
-            change[account_id, campaign_id, measure, reason] += count
-        if old[0]:
-            for (measure, reason), count in contribute(*old).items():
-                change[account_id, campaign_id, measure, reason] -= count
+    known: dict[tuple[Any, ...], dict[Measure, int]] = {}
+    for row in moves:
+        # Few different rows stand for thousands: what one contributes is found once.
+        sides = [(*row[at : at + 5], row[at + 5] is not None, tuple(row[at + 6] or ())) for at in (2, 9)]
+        for side, sign in zip(sides, (-1, 1), strict=True):
+            if side[0] and sides[0] != sides[1]:
+                if side not in known:
+                    known[side] = contribute(*side)
+                for (measure, reason), count in known[side].items():
+                    change[row[0], row[1], measure, reason] += sign * count
     return {place: count for place, count in change.items() if count}
 
 

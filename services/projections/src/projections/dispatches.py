@@ -9,7 +9,7 @@ from contracts.envelope import Envelope
 from contracts.ids import dispatch_id
 from contracts.messages import MessageFailed
 from contracts.progress import DispatchesChanged
-from projections.messages import DELIVERED, earliest
+from projections.messages import DELIVERED, by_id, earliest
 
 
 class Change(NamedTuple):
@@ -96,7 +96,7 @@ def fold_changes(changes: Iterable[Change]) -> list[Change]:
         known = folded.get(change[:2])
         if known is None or change.version > known.version:
             folded[change[:2]] = change
-    return [folded[place] for place in sorted(folded)]
+    return sorted(folded.values(), key=by_id)
 
 
 def fold_failures(failures: Iterable[Failure]) -> list[Failure]:
@@ -105,7 +105,7 @@ def fold_failures(failures: Iterable[Failure]) -> list[Failure]:
         known = folded.get(failure[:2])
         if known is None or failure.key > known.key:
             folded[failure[:2]] = failure
-    return [folded[place] for place in sorted(folded)]
+    return sorted(folded.values(), key=by_id)
 
 
 def join_evidence(one: Evidence, other: Evidence) -> Evidence:
@@ -124,7 +124,7 @@ def fold_evidence(seen: Iterable[Evidence]) -> list[Evidence]:
     for evidence in seen:
         known = folded.get(evidence[:2])
         folded[evidence[:2]] = evidence if known is None else join_evidence(known, evidence)
-    return [folded[place] for place in sorted(folded)]
+    return sorted(folded.values(), key=by_id)
 
 
 def effective_state(state: str | None, delivery: int) -> str:

@@ -195,13 +195,19 @@ def join_edits(one: EditPart, other: EditPart) -> EditPart:
     return EditPart(*one[:4], newest.edited_at, newest.edited_text, earliest(one.deleted_at, other.deleted_at))
 
 
+def by_id(row: tuple[Any, ...]) -> int:
+    """Every writer's order of rows: whole numbers compare much faster than UUIDs."""
+    row_id: UUID = row[1]
+    return row_id.int
+
+
 def fold_sent(parts: Iterable[SentPart]) -> list[SentPart]:
     folded: dict[tuple[UUID, UUID], SentPart] = {}
     for part in parts:
         known = folded.get(part[:2])
         if known is None or part.send_event < known.send_event:
             folded[part[:2]] = part
-    return [folded[place] for place in sorted(folded)]
+    return sorted(folded.values(), key=by_id)
 
 
 def fold_received(parts: Iterable[ReceivedPart]) -> list[ReceivedPart]:
@@ -210,7 +216,7 @@ def fold_received(parts: Iterable[ReceivedPart]) -> list[ReceivedPart]:
         known = folded.get(part[:2])
         if known is None or part.receive_event < known.receive_event:
             folded[part[:2]] = part
-    return [folded[place] for place in sorted(folded)]
+    return sorted(folded.values(), key=by_id)
 
 
 def fold_statuses(parts: Iterable[StatusPart]) -> list[StatusPart]:
@@ -218,7 +224,7 @@ def fold_statuses(parts: Iterable[StatusPart]) -> list[StatusPart]:
     for part in parts:
         known = folded.get(part[:2])
         folded[part[:2]] = part if known is None else join_statuses(known, part)
-    return [folded[place] for place in sorted(folded)]
+    return sorted(folded.values(), key=by_id)
 
 
 def fold_edits(parts: Iterable[EditPart]) -> list[EditPart]:
@@ -226,7 +232,7 @@ def fold_edits(parts: Iterable[EditPart]) -> list[EditPart]:
     for part in parts:
         known = folded.get(part[:2])
         folded[part[:2]] = part if known is None else join_edits(known, part)
-    return [folded[place] for place in sorted(folded)]
+    return sorted(folded.values(), key=by_id)
 
 
 def _failure_order(part: StatusPart) -> tuple[Any, ...]:

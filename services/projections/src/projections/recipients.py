@@ -11,9 +11,10 @@ import orjson
 from contracts.campaigns import RecipientsAdded
 from contracts.envelope import Envelope
 from projections.dispatches import effective_state
-from projections.messages import DELIVERED, READ
+from projections.messages import DELIVERED, READ, by_id
 
 WORST_FIRST: Final = ("failed", "unresolved", "expired", "skipped", "cancelled", "pending", "released", "accepted")
+_RANK: Final = {state: rank for rank, state in enumerate(WORST_FIRST)}
 # What `tally` counts, by position.
 TALLIES: Final = (*WORST_FIRST, "delivered", "read")
 
@@ -84,7 +85,7 @@ def fold_identities(identities: Iterable[Identity]) -> list[Identity]:
         known = folded.get(identity[:2])
         if known is None or identity.source_event < known.source_event:
             folded[identity[:2]] = identity
-    return [folded[place] for place in sorted(folded)]
+    return sorted(folded.values(), key=by_id)
 
 
 def summarise(parts: Sequence[Part], replied_at: datetime | None) -> Summary:
@@ -92,7 +93,7 @@ def summarise(parts: Sequence[Part], replied_at: datetime | None) -> Summary:
     tally = [0] * len(TALLIES)
     worst: tuple[int, int, Part] | None = None
     for part in parts:
-        rank = WORST_FIRST.index(effective_state(part.state, part.delivery))
+        rank = _RANK[effective_state(part.state, part.delivery)]
         tally[rank] += 1
         if WORST_FIRST[rank] == "accepted":
             tally[8] += part.delivery >= DELIVERED
@@ -104,7 +105,7 @@ def summarise(parts: Sequence[Part], replied_at: datetime | None) -> Summary:
     waiting = state in ("pending", "released")
     return Summary(
         "pending" if waiting else state,
-        waiting and tally[WORST_FIRST.index("released")] > 0,
+        waiting and tally[_RANK["released"]] > 0,
         None if state == "accepted" else worst[2].reason,
         min(part.delivery for part in parts) if state == "accepted" else 0,
         replied_at,
@@ -115,7 +116,7 @@ def summarise(parts: Sequence[Part], replied_at: datetime | None) -> Summary:
     )
 
 
-# Read by position in counters.read_move.
+# Read by position in counters.count_moves.
 _RETURNING: Final = """
 RETURNING new.account_id, new.campaign_id,
     old.source_event IS NOT NULL, old.state, old.queued, old.reason, old.delivery, old.replied_at, old.tally,

@@ -174,7 +174,7 @@ async def _find_exchanges(connection: asyncpg.Connection, batch: Gathered) -> di
             times[seen.account_id, seen.id].append(seen.last_at)
     if not times:
         return times
-    places = sorted(times)
+    places = sorted(times, key=messages.by_id)
     rows = await connection.fetch(conversations.EXCHANGING, *zip(*places, strict=True))
     return {(account_id, chat_id): times[account_id, chat_id] for account_id, chat_id in rows}
 
@@ -209,6 +209,6 @@ async def _write_recipients(
 ) -> dict[counters.Place, int]:
     rows = await messages.upsert(connection, recipients.IDENTITIES, recipients.fold_identities(batch.identities))
     if dirty:
-        parts = await connection.fetch(recipients.PARTS, *zip(*sorted(dirty), strict=True))
+        parts = await connection.fetch(recipients.PARTS, *zip(*sorted(dirty, key=messages.by_id), strict=True))
         rows += await messages.upsert(connection, recipients.SUMMARIES, recipients.summarise_all(parts))
     return counters.count_moves(rows)
