@@ -18,6 +18,8 @@ COLOURS = {
 LEVELS = {"warning": "yellow", "error": "bold red", "critical": "bold red"}
 # Said by the column, the colour or nobody.
 LEFT_OUT = frozenset({"event", "level", "logger", "timestamp", "service", "exception", "trace_id"})
+# Libraries that tell at length what goes as it should.
+CHATTY = ("aiokafka.", "uvicorn", "alembic.")
 LINE_MAX = 240
 
 
@@ -33,7 +35,8 @@ class MergedLogs:
     def show_new(self) -> None:
         lines = [(service, line) for file, service in self._files().items() for line in self._appended(file)]
         for service, line in sorted(lines, key=lambda entry: _time_of(entry[1])):
-            self._console.print(shown(service, line), soft_wrap=True)
+            if not is_chatter(line):
+                self._console.print(shown(service, line), soft_wrap=True)
 
     def _files(self) -> dict[Path, str]:
         return {self._folder / f"{service}.log": service for service in COLOURS}
@@ -63,6 +66,11 @@ def shown(service: str, line: str) -> Text:
         rest = f"{rest} {exception.strip().splitlines()[-1]}"
     text.append(f"  {rest}"[:LINE_MAX], style="dim")
     return text
+
+
+def is_chatter(line: str) -> bool:
+    fact = _fact(line)
+    return fact is not None and fact.get("level") == "info" and str(fact.get("logger")).startswith(CHATTY)
 
 
 def _fact(line: str) -> dict[str, Any] | None:

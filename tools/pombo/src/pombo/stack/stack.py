@@ -141,6 +141,7 @@ class Stack:
             env=processes.inherited_environment(**variables),
             input=stdin,
             capture_output=True,
+            start_new_session=True,
             text=True,
             timeout=within_s,
             check=False,
@@ -156,6 +157,7 @@ class Stack:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            start_new_session=True,
             text=True,
         )
 
@@ -218,6 +220,7 @@ class Stack:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches only us
                 timeout=MIGRATED_WITHIN_S,
                 check=False,
             )
