@@ -51,6 +51,7 @@ class App:
             IntentStore(self._database, settings.intent_age_max_s / 2, self._crash),
             linger_s=settings.intent_linger_s,
             batch_max=settings.intent_batch_max,
+            clock=self._clock,
         )
         self.worker = Worker(
             settings,

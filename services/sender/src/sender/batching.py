@@ -1,7 +1,7 @@
 """One intent transaction at a time for all lanes: while one runs, the next one's groups gather."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from chassis.database import is_passing
@@ -19,25 +19,34 @@ class GroupRefused(Exception):
     """The database refuses this very group: one of its messages cannot be stored."""
 
 
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """`begun_s`: monotonic time before the transaction began, from which the intents' age counts."""
+
+    admission: Admission
+    begun_s: float
+
+
 @dataclass(slots=True)
 class _Waiting:
     group: Group
-    admission: asyncio.Future[Admission]
+    admission: asyncio.Future[Committed]
 
 
 class IntentBatcher:
     """Lanes submit; the runner commits."""
 
-    def __init__(self, store: IntentStore, *, linger_s: float, batch_max: int) -> None:
+    def __init__(self, store: IntentStore, *, linger_s: float, batch_max: int, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._store = store
         self._linger_s = linger_s
         self._batch_max = batch_max
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
 
-    async def submit(self, group: Group) -> Admission:
+    async def submit(self, group: Group) -> Committed:
         """Raises IntentsFailed or GroupRefused."""
-        future: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Committed] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Waiting(group, future))
         self._wake.set()
         return await future
@@ -61,6 +70,7 @@ class IntentBatcher:
         return batch
 
     async def _commit(self, batch: Sequence[_Waiting]) -> None:
+        begun_s = self._clock()
         try:
             admissions = await self._store.commit([waiting.group for waiting in batch])
         except Exception as error:  # noqa: BLE001  the edge of the loop; every lane learns of it
@@ -76,4 +86,4 @@ class IntentBatcher:
             return
         for waiting, admission in zip(batch, admissions, strict=True):
             if not waiting.admission.done():
-                waiting.admission.set_result(admission)
+                waiting.admission.set_result(Committed(admission, begun_s))

@@ -30,10 +30,12 @@ class Alarm(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Ready:
+    """`begun_s`: when the transaction of its intent began."""
+
     work: Work
     instance: Instance
     lease: Lease
-    asked_s: float
+    begun_s: float
 
 
 class Departures:
@@ -83,9 +85,9 @@ class Departures:
     def ready_at(self, instance: Instance) -> float:
         return self.tat_s + len(self._ready) * instance.rate.interval_s - instance.rate.tolerance_s
 
-    def add(self, instance: Instance, lease: Lease, work: Work, asked_s: float) -> None:
+    def add(self, instance: Instance, lease: Lease, work: Work, begun_s: float) -> None:
         self.in_flight += 1
-        self._ready.append(_Ready(work, instance, lease, asked_s))
+        self._ready.append(_Ready(work, instance, lease, begun_s))
         self._empty.clear()
         if not self._pacing:
             self._pacing = True
@@ -118,7 +120,7 @@ class Departures:
                 self._empty.set()
 
     def _refuse(self, ready: _Ready, now_s: float) -> NeverLeft | None:
-        stale = now_s - ready.asked_s > self._settings.intent_age_max_s
+        stale = now_s - ready.begun_s > self._settings.intent_age_max_s
         if stale or not holds(ready.lease, now_s):
             return NeverLeft("intent_too_old", returned=True)
         if utc_now().timestamp() >= ready.work.send_before_s:

@@ -100,7 +100,8 @@ class IntentStore:
     def _admit(self, group: Group, locked: Locked) -> Admission:
         instance = group.instance
         owner = locked.owners.get(instance.instance_id)
-        pairs = dict(group.pairs)
+        known = group.pairs
+        pairs = {work.recipient: known[work.recipient] for work in group.works if work.recipient in known}
         for (instance_id, recipient), sent_at in locked.pairs.items():
             if instance_id == instance.instance_id:
                 pairs[recipient] = throttle.replay(sent_at, instance.pair_rate)

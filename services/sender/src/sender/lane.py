@@ -5,7 +5,7 @@ What a lane cannot send it answers; only what will go within moments waits here.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import assert_never
@@ -29,7 +29,7 @@ from sender.work import Group, Instance, Work
 RETRY_S = 0.25
 AWAIT_OUTCOME_S = 0.5
 STOPPED_AGAIN_S = 30.0
-PAIRS_KEPT = 20_000
+PAIRS_KEPT = 100_000
 LOOKAHEAD_MAX_S = 0.4  # well below the age at which an intent is too old to leave
 
 
@@ -187,7 +187,7 @@ class Lane:
             pairs_complete=now_s >= self._pairs_complete_at_s,
         )
         try:
-            admission = await self._parts.intents.submit(group)
+            committed = await self._parts.intents.submit(group)
         except IntentsFailed:
             self._requeue(works, retaken=True)
             await asyncio.sleep(RETRY_S)
@@ -199,14 +199,14 @@ class Lane:
             self._requeue(works, retaken=True)
             raise
         self._look_ahead(self._parts.clock() - now_s)
-        self._remember_pairs(admission.pairs)
-        for work, decision in zip(works, admission.decisions, strict=True):
-            self._follow(instance, lease, work, decision, now_s)
+        self._remember_pairs(committed.admission.pairs)
+        for work, decision in zip(works, committed.admission.decisions, strict=True):
+            self._follow(instance, lease, work, decision, committed.begun_s)
 
-    def _follow(self, instance: Instance, lease: Lease, work: Work, decision: Decision, asked_s: float) -> None:
+    def _follow(self, instance: Instance, lease: Lease, work: Work, decision: Decision, begun_s: float) -> None:
         match decision:
             case Intend():
-                self.departures.add(instance, lease, work, asked_s)
+                self.departures.add(instance, lease, work, begun_s)
             case AnswerAgain(entry=entry):
                 about = about_work(work)
                 if entry.attempt != work.message.attempt:
@@ -234,11 +234,11 @@ class Lane:
         wanted_s = min(max(least_s, 2 * took_s), LOOKAHEAD_MAX_S)
         self._lookahead_s = max(wanted_s, 0.9 * self._lookahead_s + 0.1 * least_s)
 
-    def _remember_pairs(self, pairs: object) -> None:
-        assert isinstance(pairs, dict)
-        self._pairs = pairs
+    def _remember_pairs(self, pairs: Mapping[str, float]) -> None:
+        self._pairs.update(pairs)
         if len(self._pairs) > PAIRS_KEPT:
-            recent = sorted(self._pairs.items(), key=lambda item: item[1])[len(self._pairs) // 2 :]
+            # The oldest states say least: most have long been paid back.
+            recent = sorted(self._pairs.items(), key=lambda item: item[1])[PAIRS_KEPT // 2 :]
             self._pairs = dict(recent)
 
     def _requeue(self, works: list[Work], *, retaken: bool = False) -> None:
