@@ -73,7 +73,15 @@ async def append(
     await outbox.append(connection, records)
 
 
-def record(stream: Stream, version: int, event: Event, now: datetime, causation_id: UUID | None = None) -> Outgoing:
+def record(
+    stream: Stream,
+    version: int,
+    event: Event,
+    now: datetime,
+    causation_id: UUID | None = None,
+    traceparent: str | None = None,
+) -> Outgoing:
+    """`traceparent`: given where it is the same for thousands of records; else the current span's."""
     return outgoing(
         stream.topic,
         str(stream.id),
@@ -83,6 +91,7 @@ def record(stream: Stream, version: int, event: Event, now: datetime, causation_
         time=now,
         event_id=ids.event_id(CAMPAIGN_API, f"{stream.account_id}:{stream.id}", f"v{version}"),
         causation_id=causation_id,
+        traceparent=traceparent,
         stream_version=version,
     )
 

@@ -6,7 +6,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 
@@ -21,10 +20,17 @@ from contracts import ids
 
 IDLE_S = 0.5
 TRIES_MAX = 5
+BATCHES_AT_ONCE = 2
 
 
 class TooManyRows(Exception):
     """The file has more rows than one import may take."""
+
+
+@dataclass(slots=True)
+class Counts:
+    accepted: int = 0
+    rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,61 +51,66 @@ class Importer:
                 if job is None:
                     await pause(stopping, IDLE_S)
                 else:
-                    await self._import(job)
+                    await self._import(job, stopping)
                 failures = 0
             except Exception as error:
-                if not is_passing(error):
+                if not _passes(error):
                     raise
                 failures += 1
                 log.warning("import_waits", error=type(error).__name__)
                 await pause(stopping, backoff_s(failures))
 
-    async def _import(self, job: store.Row) -> None:
-        account_id, import_id, options = job["account_id"], job["id"], job["options"]
-        accepted = rejected = 0
-        seen: dict[str, None] = {}
-        async with self.database.transaction(account_id=account_id) as connection:
-            await store.clear_import(connection, account_id, import_id)
-        state, problem = "completed", None
+    async def _import(self, job: store.Row, stopping: asyncio.Event) -> None:
+        async with self.database.transaction(account_id=job["account_id"]) as connection:
+            await store.clear_import(connection, job["account_id"], job["id"])
+        counts, problem = Counts(), None
         try:
-            async with (
-                self.readers,
-                reading.on_disk(self.database, account_id, job["upload_id"]) as path,
-                aclosing(reading.batches(path, options)) as batches,
-            ):
-                async for batch in batches:
-                    fresh, refused = _once(batch, seen)
-                    accepted, rejected = accepted + len(fresh), rejected + len(refused)
-                    if accepted + rejected > self.settings.import_rows_max:
-                        raise TooManyRows
-                    await self._take(account_id, import_id, options, fresh, refused, (accepted, rejected))
-        except reading.Unreadable as error:
-            state, problem = "failed", str(error)
-        except TooManyRows:
+            await self._read(job, counts, stopping)
+            state = "waiting" if stopping.is_set() else "completed"
+        except* reading.Unreadable as unreadable:
+            state, problem = "failed", str(unreadable.exceptions[0])
+        except* TooManyRows:
             state, problem = "failed", f"at most {self.settings.import_rows_max} rows can be taken at once"
-        async with self.database.transaction(account_id=account_id) as connection:
+        async with self.database.transaction(account_id=job["account_id"]) as connection:
             await store.progress(
                 connection,
-                account_id,
-                import_id,
+                job["account_id"],
+                job["id"],
                 state=state,
-                accepted=accepted,
-                rejected=rejected,
+                accepted=counts.accepted,
+                rejected=counts.rejected,
                 error=problem,
-                finished_at=self.now(),
+                finished_at=None if state == "waiting" else self.now(),
             )
-        log.info("import_finished", import_id=str(import_id), state=state, accepted=accepted, rejected=rejected)
+        log.info("import_left", import_id=str(job["id"]), state=state, accepted=counts.accepted)
+
+    async def _read(self, job: store.Row, counts: Counts, stopping: asyncio.Event) -> None:
+        """Two batches at once: one is prepared here while PostgreSQL writes the other."""
+        seen: set[str] = set()
+        slots = asyncio.Semaphore(BATCHES_AT_ONCE)
+        async with (
+            self.readers,
+            reading.on_disk(self.database, job["account_id"], job["upload_id"]) as path,
+            aclosing(reading.batches(path, job["options"])) as batches,
+            asyncio.TaskGroup() as tasks,
+        ):
+            async for batch in batches:
+                fresh, refused = _once(batch, seen)
+                counts.accepted += len(fresh)
+                counts.rejected += len(refused)
+                if counts.accepted + counts.rejected > self.settings.import_rows_max:
+                    raise TooManyRows
+                if stopping.is_set():
+                    return
+                await slots.acquire()
+                work = self._take(job, fresh, refused, counts.accepted, counts.rejected)
+                tasks.create_task(work).add_done_callback(lambda _: slots.release())
 
     async def _take(
-        self,
-        account_id: UUID,
-        import_id: UUID,
-        options: dict[str, Any],
-        contacts: list[Contact],
-        refused: list[Rejected],
-        counts: tuple[int, int],
+        self, job: store.Row, contacts: list[Contact], refused: list[Rejected], accepted: int, rejected: int
     ) -> None:
         """One batch in one transaction; somebody's edit of the same contact at the same moment: once more."""
+        account_id, import_id, options = job["account_id"], job["id"], job["options"]
         for last in (*[False] * (TRIES_MAX - 1), True):
             try:
                 async with self.database.transaction(account_id=account_id) as connection:
@@ -113,7 +124,7 @@ class Importer:
                     )
                     await store.reject(connection, account_id, import_id, refused)
                     await store.progress(
-                        connection, account_id, import_id, state="running", accepted=counts[0], rejected=counts[1]
+                        connection, account_id, import_id, state="running", accepted=accepted, rejected=rejected
                     )
                 return
             except asyncpg.UniqueViolationError:
@@ -121,7 +132,13 @@ class Importer:
                     raise
 
 
-def _once(batch: reading.Batch, seen: dict[str, None]) -> tuple[list[Contact], list[Rejected]]:
+def _passes(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(_passes(one) for one in error.exceptions)
+    return is_passing(error)
+
+
+def _once(batch: reading.Batch, seen: set[str]) -> tuple[list[Contact], list[Rejected]]:
     """Of several rows with the same person the first one counts."""
     fresh, refused = [], list(batch.rejected)
     for contact in batch.contacts:
@@ -130,7 +147,7 @@ def _once(batch: reading.Batch, seen: dict[str, None]) -> tuple[list[Contact], l
             cells = (contact.external_id, contact.phone)
             refused.append(Rejected(contact.row, "the same person is in the file already", cells))
         else:
-            seen[key] = None
+            seen.add(key)
             fresh.append(contact)
     return fresh, refused
 

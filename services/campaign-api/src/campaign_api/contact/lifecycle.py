@@ -15,6 +15,7 @@ from campaign_api.event_store import Recorded, Stream
 from campaign_api.upload import tables
 from chassis import outbox
 from chassis.kafka import Outgoing
+from chassis.telemetry import current_traceparent
 from contracts import ids
 from contracts.contacts import ContactEvent
 from contracts.ids import Address
@@ -68,6 +69,7 @@ async def bring_in(
     chosen = {key: known.get(key) or ids.contact_id(account_id, key) for key in people}
     current = await store.many(connection, account_id, list(chosen.values()))
     records: list[tuple[Stream, Outgoing]] = []
+    traceparent = current_traceparent()
     entries: list[tuple[Stream, int, Contact, str]] = []
     for key, row in people.items():
         stored = current.get(chosen[key])
@@ -84,7 +86,9 @@ async def bring_in(
         if not events:
             continue
         stream = store.stream(account_id, chosen[key])
-        records += [(stream, event_store.record(stream, version + 1, event, now)) for event in events]
+        records += [
+            (stream, event_store.record(stream, version + 1, event, now, None, traceparent)) for event in events
+        ]
         entries.append((stream, version + len(events), reduce(decisions.evolve, events, state), key))
     await event_store.insert(connection, records, now)
     await outbox.append(connection, [record for _, record in records])
