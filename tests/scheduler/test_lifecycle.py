@@ -486,3 +486,38 @@ async def test_a_recipient_of_another_campaign_is_not_touched(on: Bench) -> None
     await on.tell(topics.CAMPAIGN_RECIPIENTS, (campaign, twice))
     await on.tell(topics.CAMPAIGNS, (campaign, started(definition([instance_id]), 1)))
     assert [one.content.text for one in await on.turn()] == ["Olá Pessoa 0"]
+
+
+async def test_what_ended_long_ago_is_removed_and_a_late_outcome_says_nothing(on: Bench) -> None:
+    instance_id = await add_instance(on)
+    campaign = await start_campaign(on, definition([instance_id], steps=TWO_STEPS), 3)
+    everything = await run_out(on, instance_id)
+    await on.tell(topics.CAMPAIGNS, (campaign, CampaignCompleted(run_epoch=1)))
+    await on.execute("UPDATE campaign SET status_at = now() - interval '8 days'")
+    await on.scheduler.upkeep.remove_old()
+    await on.turn()
+    assert await on.states(campaign) == {}
+    assert await on.rows("SELECT 1 FROM recipient") == []
+    await settle_all(on, instance_id, everything)
+
+
+async def test_a_wrong_count_of_what_is_out_is_put_right(on: Bench) -> None:
+    instance_id = await add_instance(on, rate=2)
+    await start_campaign(on, definition([instance_id]), 30)
+    assert len(await on.turn()) == 10
+    assert await on.scheduler.upkeep.recount_credit() == 0
+    await on.execute("UPDATE lane SET in_flight = 13")
+    assert await on.scheduler.upkeep.recount_credit() == 1
+    (lane,) = await on.rows("SELECT in_flight FROM lane")
+    assert lane["in_flight"] == 10
+
+
+async def test_two_replicas_never_release_the_same(on: Bench) -> None:
+    for _ in range(6):
+        await start_campaign(on, definition([await add_instance(on, rate=20)]), 100, first=1000 * random.randrange(900))
+    await on.scheduler.worker.plan()
+    async with asyncio.TaskGroup() as tasks:
+        rounds = [tasks.create_task(on.scheduler.releasing.release_due()) for _ in range(6)]
+    released = [row["dispatch_id"] for each in rounds for row in each.result().rows]
+    assert len(released) == len(set(released))
+    assert {row["release"] for row in await on.rows("SELECT release FROM dispatch WHERE state = 'released'")} == {1}

@@ -24,6 +24,7 @@ from scheduler.runs import Definitions
 from scheduler.settings import Settings
 from scheduler.signals import Signals
 from scheduler.timers import Timers
+from scheduler.upkeep import Upkeep
 from scheduler.worker import Worker
 
 SCHEMA = "scheduler"
@@ -47,6 +48,7 @@ class Scheduler:
         self.timers = Timers(self.database, self.signals)
         self.chores = Chores(self.database, definitions, self.signals, batch.chore_dispatches)
         self.drains = Drains(self.database, pacing.blocked_grace_s)
+        self.upkeep = Upkeep(self.database, self.signals, pacing.kept_days)
         self.consumers = Consumers(
             Campaigns(self.signals),
             Outcomes(definitions, pacing, self.signals),
@@ -67,6 +69,7 @@ class Scheduler:
             self.timers,
             self.chores,
             self.drains,
+            self.upkeep,
         )
 
     async def serve(self, stopping: asyncio.Event) -> None:

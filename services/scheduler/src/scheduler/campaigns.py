@@ -41,8 +41,8 @@ INSERT INTO campaign (campaign_id, account_id) VALUES ($1, $2) ON CONFLICT DO NO
 """
 # A repeated or late record of the stream changes nothing: `stream_version` only grows.
 _MOVE = """
-UPDATE campaign SET status = coalesce($2, status), run_epoch = greatest(run_epoch, $3),
-    stream_version = coalesce($4, stream_version)
+UPDATE campaign SET status = coalesce($2, status), status_at = statement_timestamp(),
+    run_epoch = greatest(run_epoch, $3), stream_version = coalesce($4, stream_version)
 WHERE campaign_id = $1 AND ($4::bigint IS NULL OR stream_version < $4) RETURNING campaign_id
 """
 _DEFINE = """

@@ -117,7 +117,7 @@ class Chores:
                 failed = await raw.fetch(_FAILED, campaign_id, limit)
                 rows = await requeue(raw, failed, len(run.definition.steps))
                 return rows, await raw.fetchval(_FAILED_LEFT, campaign_id)
-            case "delete" if run.status == "deleted":
+            case "delete" if run.status in ("deleted", "completed", "cancelled"):
                 return [], await self._delete_page(raw, campaign_id, len(run.definition.steps))
             case _:
                 return [], False

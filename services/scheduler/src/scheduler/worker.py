@@ -17,10 +17,12 @@ from scheduler.releases import Released, Releasing
 from scheduler.settings import PacingSettings
 from scheduler.signals import Signals
 from scheduler.timers import Timers
+from scheduler.upkeep import Upkeep
 
 # Committed releases waiting for Kafka; when full, releasing waits, so that little is in memory if the process dies.
 _UNPUBLISHED_MAX = 4
 _STUCK_ROUNDS = 20
+_UPKEEP_EACH = 30  # sweeps
 
 
 class Worker:
@@ -36,6 +38,7 @@ class Worker:
         timers: Timers,
         chores: Chores,
         drains: Drains,
+        upkeep: Upkeep,
     ) -> None:
         self._database = database
         self._settings = settings
@@ -47,6 +50,8 @@ class Worker:
         self._timers = timers
         self._chores = chores
         self._drains = drains
+        self._upkeep = upkeep
+        self._sweeps = 0
         self.committed: asyncio.Queue[Released] = asyncio.Queue(_UNPUBLISHED_MAX)
 
     async def run_ticks(self, stopping: asyncio.Event) -> None:
@@ -125,6 +130,11 @@ class Worker:
                     break
         await self._drains.report_drained()
         await self._drains.report_blocked()
+        self._sweeps += 1
+        if self._sweeps % _UPKEEP_EACH == 0:
+            if wrong := await self._upkeep.recount_credit():
+                log.warning("credit_recounted", lanes=wrong)
+            await self._upkeep.remove_old()
 
     async def _guard(
         self, stopping: asyncio.Event, act: Callable[[], Awaitable[None]], wake: asyncio.Event, rest_s: float

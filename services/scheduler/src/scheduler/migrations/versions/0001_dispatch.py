@@ -32,6 +32,7 @@ CREATE TABLE campaign (
     account_id uuid NOT NULL,
     status text NOT NULL DEFAULT 'draft' CHECK (status IN ('draft', 'scheduled', 'running', 'pausing', 'paused',
         'cancelling', 'cancelled', 'completed', 'failed', 'deleted')),
+    status_at timestamptz NOT NULL DEFAULT now(),
     run_epoch integer NOT NULL DEFAULT 0,
     stream_version bigint NOT NULL DEFAULT 0,
     definition jsonb,
@@ -48,6 +49,7 @@ CREATE TABLE campaign (
     blocked_epoch integer NOT NULL DEFAULT 0,
     PRIMARY KEY (campaign_id, account_id)
 );
+CREATE INDEX campaign_ended ON campaign (status_at) WHERE status IN ('completed', 'cancelled');
 CREATE INDEX campaign_active ON campaign (status) WHERE status NOT IN ('completed', 'cancelled', 'deleted');
 
 -- A campaign that is being planned: page after page in the order of position.
@@ -144,6 +146,7 @@ CREATE INDEX dispatch_due ON dispatch (due_at) WHERE waits = 'time';
 -- What was released and not published, or not answered for too long.
 CREATE INDEX dispatch_released ON dispatch (released_at) WHERE state = 'released';
 CREATE INDEX dispatch_people ON dispatch (state) WHERE campaign_id IS NULL AND state IN ('pending', 'released');
+CREATE INDEX dispatch_answered ON dispatch (ended_at) WHERE campaign_id IS NULL AND ended_at IS NOT NULL;
 CREATE INDEX dispatch_dead ON dispatch (campaign_id) WHERE state IN ('failed', 'unresolved');
 
 -- A person's answer: rendered already.
