@@ -18,6 +18,7 @@ from provider_simulator.settings import Delivery
 from provider_simulator.targets import Target
 from provider_simulator.witness import Witness
 
+TRACES_KEPT = 50_000
 NEVER_RETRIED_BY_EVOLUTION = frozenset({400, 401, 403, 404, 422})
 
 
@@ -80,8 +81,16 @@ class Callbacks:
         self._delivery = delivery
         self._targets: dict[str, Target | None] = {}
         self._batches: dict[str, list[tuple[dict[str, Any], tuple[str, str]]]] = {}
+        self._traces: dict[str, bytes] = {}
         self.retrying = 0
         self.epoch = 0  # a reset makes every waiting retry void
+
+    def follow(self, message_id: str, traceparent: str) -> None:
+        """Repeat the trace of a send on its webhooks, if it is recorded; the oldest are forgotten."""
+        if traceparent.endswith("-01"):
+            self._traces[message_id] = header_lines({"traceparent": traceparent})
+            if len(self._traces) > TRACES_KEPT:
+                del self._traces[next(iter(self._traces))]
 
     def post(self, webhook: Webhook, attempt: int = 1) -> None:
         """Try once; what follows depends on the answer."""
@@ -96,7 +105,8 @@ class Callbacks:
             if epoch == self.epoch and should_retry(family(webhook.number.kind), status):
                 self._retry(webhook, attempt)
 
-        self._postman.post(target, webhook.headers, webhook.body, done)
+        trace = self._traces.get(webhook.items[0][0], b"") if self._traces and webhook.items else b""
+        self._postman.post(target, webhook.headers + trace, webhook.body, done)
 
     def _target(self, url: str) -> Target | None:
         if url not in self._targets:

@@ -164,6 +164,8 @@ class World:
         number.tally.open_requests += 1
         number.tally.arrivals.take(request.mono_ns)
         self.open_sends[key] = sending
+        if message_id is not None and accepted:
+            self.callbacks.follow(message_id, request.header(b"traceparent"))
         self.witness.note_at("request_open", request.at_ms, request.mono_ns, {
             "request": key, "provider": number.kind, "number": number.id, "to": sending.to,
             "person": sending.person, "kind": sending.kind, "template": sending.template,
