@@ -49,18 +49,12 @@ def contribute(
 
 
 def count_moves(moves: Iterable[Sequence[Any]]) -> dict[Place, int]:
-    """Differences of what the rows contribute, from OLD and NEW as recipients' statements return them."""
+    """Differences of what rows contribute, from the transitions that recipients' statements return, with how many."""
     change: Counter[Place] = Counter()
-    known: dict[tuple[Any, ...], dict[Measure, int]] = {}
-    for row in moves:
-        # Few different rows stand for thousands: what one contributes is found once.
-        sides = [(*row[at : at + 5], row[at + 5] is not None, tuple(row[at + 6] or ())) for at in (2, 9)]
-        for side, sign in zip(sides, (-1, 1), strict=True):
-            if side[0] and sides[0] != sides[1]:
-                if side not in known:
-                    known[side] = contribute(*side)
-                for (measure, reason), count in known[side].items():
-                    change[row[0], row[1], measure, reason] += sign * count
+    for account_id, campaign_id, *sides, rows in moves:
+        for side, sign in ((sides[:7], -rows), (sides[7:], rows)):
+            for (measure, reason), count in contribute(*side).items():
+                change[account_id, campaign_id, measure, reason] += sign * count
     return {place: count for place, count in change.items() if count}
 
 

@@ -134,7 +134,11 @@ def effective_state(state: str | None, delivery: int) -> str:
     return state or "pending"
 
 
-# Read by position in timeline.DispatchMove.
+# The same in SQL, of a row `d`.
+EFFECTIVE_STATE: Final = (
+    "CASE WHEN d.state = 'failed' AND d.delivery >= 3 THEN 'accepted' ELSE coalesce(d.state, 'pending') END"
+)
+# Read by position in moves.dispatch_move.
 _RETURNING: Final = """
 RETURNING new.account_id, new.recipient_id, new.subject_id, new.state, new.changed_at, new.delivery,
     old.subject_id, old.state, old.changed_at, old.delivery

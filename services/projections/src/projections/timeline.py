@@ -208,7 +208,5 @@ async def _write_recipients(
     connection: asyncpg.Connection, batch: Gathered, dirty: set[Place]
 ) -> dict[counters.Place, int]:
     rows = await messages.upsert(connection, recipients.IDENTITIES, recipients.fold_identities(batch.identities))
-    if dirty:
-        parts = await connection.fetch(recipients.PARTS, *zip(*sorted(dirty, key=messages.by_id), strict=True))
-        rows += await messages.upsert(connection, recipients.SUMMARIES, recipients.summarise_all(parts))
+    rows += await messages.upsert(connection, recipients.SUMMARIES, sorted(dirty, key=messages.by_id))
     return counters.count_moves(rows)
