@@ -17,6 +17,7 @@ from sender.settings import Settings
 from sender.work import Instance, Work, outbound
 
 TIMEOUT_MARGIN_S = 1.0
+BEHIND_S = 0.5
 
 
 class Alarm(Protocol):
@@ -81,6 +82,10 @@ class Departures:
         """How many more intents could leave within the horizon, behind those that wait already."""
         tat_s = max(self.tat_s, now_s) + len(self._ready) * instance.rate.interval_s if self._ready else self.tat_s
         return throttle.count_ready(tat_s, now_s, instance.rate, horizon_s, most)
+
+    def is_behind(self, now_s: float) -> bool:
+        """Whether intents wait here for longer than they should: more would only grow too old to leave."""
+        return bool(self._ready) and now_s - self._ready[0].begun_s > BEHIND_S
 
     def ready_at(self, instance: Instance) -> float:
         return self.tat_s + len(self._ready) * instance.rate.interval_s - instance.rate.tolerance_s

@@ -28,9 +28,10 @@ from sender.work import Group, Instance, Work
 
 RETRY_S = 0.25
 AWAIT_OUTCOME_S = 0.5
+BEHIND_AGAIN_S = 0.02
 STOPPED_AGAIN_S = 30.0
 PAIRS_KEPT = 100_000
-LOOKAHEAD_MAX_S = 0.4  # well below the age at which an intent is too old to leave
+LOOKAHEAD_MAX_S = 0.25  # well below the age at which an intent is too old to leave
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ class Lane:
         return None
 
     def _count_ready(self, instance: Instance, now_s: float) -> int:
-        if self.departures.rest_until_s > now_s:
+        if self.departures.rest_until_s > now_s or self.departures.is_behind(now_s):
             return 0
         slots = instance.in_flight_max - self.departures.in_flight
         if not self._people and instance.in_flight_max > 1:
@@ -164,6 +165,8 @@ class Lane:
     def _until_ready(self, instance: Instance, now_s: float) -> float | None:
         if self.departures.rest_until_s > now_s:
             return self.departures.rest_until_s - now_s
+        if self.departures.is_behind(now_s):
+            return BEHIND_AGAIN_S
         at_s = self.departures.ready_at(instance) - self._lookahead_s / 2
         return at_s - now_s if at_s > now_s else None
 
