@@ -90,7 +90,7 @@ class Bench:
         batch = [self._received(topic, key, event, account_id) for key, event in records]
         async with self.database.transaction() as connection:
             await consumer.handle(connection, batch)
-        await self.scheduler.signals.wake_worker()
+        await consumer.stage.tell()
 
     def _received(self, topic: Topic, key: UUID, event: Event, account_id: UUID) -> Received:
         self.offset += 1

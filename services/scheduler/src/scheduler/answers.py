@@ -17,7 +17,6 @@ from scheduler.campaigns import account_of
 from scheduler.reports import Changed, describe, report
 from scheduler.rows import Row
 from scheduler.settings import PacingSettings
-from scheduler.signals import Signals
 
 _RETURNING = """d.dispatch_id, d.account_id, d.recipient_id, d.step, d.instance_id, d.version, d.attempt, d.release,
     d.state, d.reason, d.due_at"""
@@ -44,10 +43,9 @@ RETURNING {_RETURNING}, a.conversation_id
 
 
 class Answers:
-    def __init__(self, database: Database, settings: PacingSettings, signals: Signals) -> None:
+    def __init__(self, database: Database, settings: PacingSettings) -> None:
         self._database = database
         self._settings = settings
-        self._signals = signals
 
     async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
         """AnswerWritten becomes a dispatch; MessageReceived binds its sender."""

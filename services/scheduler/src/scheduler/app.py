@@ -9,14 +9,10 @@ from chassis.kafka import Producer
 from chassis.lifecycle import run_tasks
 from chassis.outbox import relay
 from scheduler.answers import Answers
-from scheduler.campaigns import Campaigns
 from scheduler.chores import Chores
 from scheduler.consumers import Consumer, Consumers
 from scheduler.drains import Drains
 from scheduler.explanations import Explanations
-from scheduler.instances import Instances
-from scheduler.operations import Operations
-from scheduler.outcomes import Outcomes
 from scheduler.planning import Planning
 from scheduler.publication import Publication
 from scheduler.releases import Releasing
@@ -44,20 +40,13 @@ class Scheduler:
         self.publication = Publication(self.database, self.producer, definitions, pacing)
         self.releasing = Releasing(self.database, definitions, pacing, batch)
         self.planning = Planning(self.database, definitions, self.signals, batch.plan_recipients)
-        self.answers = Answers(self.database, pacing, self.signals)
+        self.answers = Answers(self.database, pacing)
         self.timers = Timers(self.database, self.signals)
         self.chores = Chores(self.database, definitions, self.signals, batch.chore_dispatches)
         self.drains = Drains(self.database, pacing.blocked_grace_s)
         self.upkeep = Upkeep(self.database, self.signals, pacing.kept_days)
-        self.consumers = Consumers(
-            Campaigns(self.signals),
-            Outcomes(definitions, pacing, self.signals),
-            self.answers,
-            Instances(self.signals),
-            Operations(definitions, self.signals, Explanations(definitions, pacing.horizon_s)),
-            definitions,
-            self.signals,
-        )
+        explanations = Explanations(definitions, pacing.horizon_s)
+        self.consumers = Consumers(definitions, self.signals, pacing, self.answers, explanations)
         self.worker = Worker(
             self.database,
             pacing,
@@ -99,7 +88,7 @@ class Scheduler:
             database=self.database,
             producer=self.producer,
             handle=consumer.handle,
-            after=self.signals.wake_worker,
+            after=consumer.stage.tell,
             ready=self.readiness,
             stopping=stopping,
         )

@@ -33,7 +33,7 @@ from contracts.campaigns import (
 from scheduler.dispatch import CampaignStatus
 from scheduler.plan import position
 from scheduler.reports import report_rows
-from scheduler.signals import Signals
+from scheduler.signals import Stage
 
 _LOCK = "SELECT campaign_id FROM campaign WHERE campaign_id = ANY($1::uuid[]) ORDER BY campaign_id FOR UPDATE"
 _CREATE = """
@@ -85,8 +85,8 @@ def account_of(one: Received) -> UUID:
 
 
 class Campaigns:
-    def __init__(self, signals: Signals) -> None:
-        self._signals = signals
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
 
     async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
         """Locks all campaigns of the batch first, in order of id, and no lane (see lanes.py)."""
@@ -99,7 +99,7 @@ class Campaigns:
         now: datetime = await raw.fetchval("SELECT statement_timestamp()")
         for one in of_campaigns:
             await self._apply(connection, raw, one, now)
-        self._signals.wake_campaigns(campaign_ids)
+        self._stage.wake_campaigns(campaign_ids)
 
     async def _apply(self, connection: AsyncConnection, raw: asyncpg.Connection, one: Received, now: datetime) -> None:
         event: Any = one.event

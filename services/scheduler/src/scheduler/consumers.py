@@ -22,11 +22,13 @@ from contracts.operations import OperationEvent
 from scheduler import opt_outs
 from scheduler.answers import Answers
 from scheduler.campaigns import Campaigns, add_recipients
+from scheduler.explanations import Explanations
 from scheduler.instances import Instances
 from scheduler.operations import Operations
 from scheduler.outcomes import Outcomes
 from scheduler.runs import Definitions
-from scheduler.signals import Signals
+from scheduler.settings import PacingSettings
+from scheduler.signals import Signals, Stage
 
 Handle = Callable[[AsyncConnection, Sequence[Received]], Awaitable[None]]
 
@@ -52,31 +54,33 @@ ORDERS = Subscription(
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
+    """`stage.tell` runs after each commit."""
+
     subscription: Subscription
     handle: Handle
+    stage: Stage
 
 
 class Consumers:
     def __init__(
         self,
-        campaigns: Campaigns,
-        outcomes: Outcomes,
-        answers: Answers,
-        instances: Instances,
-        operations: Operations,
         definitions: Definitions,
         signals: Signals,
+        pacing: PacingSettings,
+        answers: Answers,
+        explanations: Explanations,
     ) -> None:
-        self._instances = instances
-        self._operations = operations
+        of_outcomes, of_campaigns, of_orders = Stage(signals), Stage(signals), Stage(signals)
         self._definitions = definitions
-        self._signals = signals
+        self._orders = of_orders
+        self._instances = Instances(of_orders)
+        self._operations = Operations(definitions, of_orders, explanations)
         self.table: tuple[Consumer, ...] = (
-            Consumer(OUTCOMES, outcomes.handle),
-            Consumer(CAMPAIGNS, campaigns.handle),
-            Consumer(RECIPIENTS, add_recipients),
-            Consumer(CONVERSATIONS, answers.handle),
-            Consumer(ORDERS, self.handle_orders),
+            Consumer(OUTCOMES, Outcomes(definitions, pacing, of_outcomes).handle, of_outcomes),
+            Consumer(CAMPAIGNS, Campaigns(of_campaigns).handle, of_campaigns),
+            Consumer(RECIPIENTS, add_recipients, Stage(signals)),
+            Consumer(CONVERSATIONS, answers.handle, Stage(signals)),
+            Consumer(ORDERS, self.handle_orders, of_orders),
         )
 
     async def handle_orders(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
@@ -91,6 +95,6 @@ class Consumers:
         if about_instances:
             await self._instances.handle(connection, about_instances)
         if contacts := of_topic.get(topics.CONTACTS.name):
-            await opt_outs.handle(connection, contacts, self._definitions, self._signals)
+            await opt_outs.handle(connection, contacts, self._definitions, self._orders)
         if operations := of_topic.get(topics.OPERATIONS.name):
             await self._operations.handle(connection, operations)

@@ -22,7 +22,7 @@ from contracts.instances import (
 )
 from scheduler import lanes
 from scheduler.campaigns import account_of
-from scheduler.signals import Signals
+from scheduler.signals import Stage
 
 # What the provider said stays until a person has acted (a new request, or the status set back to active).
 _CONFIGURE = """
@@ -49,8 +49,8 @@ _UNTIL_A_PERSON_ACTS = timedelta(days=3650)
 
 
 class Instances:
-    def __init__(self, signals: Signals) -> None:
-        self._signals = signals
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
 
     async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
         """Lanes are locked first (see lanes.py); nothing here locks a campaign."""
@@ -60,7 +60,7 @@ class Instances:
         await lanes.lock(raw, owners)
         for one in batch:
             await _apply(raw, UUID(one.envelope.subject), account_of(one), one.event)
-        self._signals.wake_instances(owners)
+        self._stage.wake_instances(owners)
 
 
 async def _apply(raw: asyncpg.Connection, instance_id: UUID, account_id: UUID, event: Any) -> None:

@@ -28,7 +28,7 @@ from scheduler.outcomes import change_rows, follow
 from scheduler.reports import progress, report, report_rows
 from scheduler.rows import Row
 from scheduler.runs import Definitions, lock_shared
-from scheduler.signals import Signals
+from scheduler.signals import Stage
 
 # All of the filter's fields must match. Index dispatch_dead where a campaign is given, else a scan of the account.
 _DEAD = """
@@ -47,10 +47,10 @@ _WHERE = "SELECT instance_id, campaign_id FROM dispatch WHERE dispatch_id = $1 A
 
 
 class Operations:
-    def __init__(self, definitions: Definitions, signals: Signals, explanations: Explanations) -> None:
+    def __init__(self, definitions: Definitions, stage: Stage, explanations: Explanations) -> None:
         self._definitions = definitions
         self._explanations = explanations
-        self._signals = signals
+        self._stage = stage
 
     async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
         raw = await driver(connection)
@@ -76,7 +76,7 @@ class Operations:
                     preview = await self._explanations.preview(raw, account_id, event)
                     await self._answer(connection, raw, event.campaign_id, account_id, preview)
                 case StuckRecoveryRequested():
-                    self._signals.recover()
+                    self._stage.recover()
                 case _:
                     continue
 
@@ -99,7 +99,7 @@ class Operations:
             if run.status not in CANCELLED:
                 changed = await chores.requeue(raw, rows, len(run.definition.steps))
                 await report_rows(connection, changed, now)
-        self._signals.wake_campaigns(of_campaign)
+        self._stage.wake_campaigns(of_campaign)
 
     async def _decide(
         self, connection: AsyncConnection, raw: asyncpg.Connection, account_id: UUID, event: UnresolvedDecided
@@ -121,7 +121,7 @@ class Operations:
         followers = await follow(raw, [one], runs) if one.changed else []
         now: datetime = await raw.fetchval("SELECT statement_timestamp()")
         await report(connection, await change_rows(raw, [one] if one.changed else [], followers), now)
-        self._signals.wake_campaigns(campaigns)
+        self._stage.wake_campaigns(campaigns)
 
     async def _answer(
         self,
@@ -138,4 +138,4 @@ class Operations:
         rows = await raw.fetch(
             "SELECT instance_id FROM lane WHERE $1::uuid IS NULL OR account_id = $1::uuid", account_id
         )
-        self._signals.wake_instances(row["instance_id"] for row in rows)
+        self._stage.wake_instances(row["instance_id"] for row in rows)

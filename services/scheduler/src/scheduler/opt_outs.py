@@ -14,7 +14,7 @@ from scheduler import dispatches, lanes
 from scheduler.campaigns import account_of
 from scheduler.reports import report_rows
 from scheduler.runs import Definitions, lock_shared
-from scheduler.signals import Signals
+from scheduler.signals import Stage
 
 _ADD = "INSERT INTO opt_out (account_id, recipient_key) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _REMOVE = "DELETE FROM opt_out WHERE account_id = $1 AND recipient_key = $2"
@@ -31,7 +31,7 @@ SELECT dispatch_id, campaign_id, instance_id FROM dispatch WHERE dispatch_id = A
 
 
 async def handle(
-    connection: AsyncConnection, batch: Sequence[Received], definitions: Definitions, signals: Signals
+    connection: AsyncConnection, batch: Sequence[Received], definitions: Definitions, stage: Stage
 ) -> None:
     """Locks lanes, then campaigns, then dispatches (see lanes.py)."""
     raw = await driver(connection)
@@ -47,7 +47,7 @@ async def handle(
             case _:
                 continue
     if opted_out:
-        await _skip_pending(connection, raw, sorted(opted_out, key=str), definitions, signals)
+        await _skip_pending(connection, raw, sorted(opted_out, key=str), definitions, stage)
 
 
 async def _skip_pending(
@@ -55,7 +55,7 @@ async def _skip_pending(
     raw: asyncpg.Connection,
     people: Sequence[tuple[object, str]],
     definitions: Definitions,
-    signals: Signals,
+    stage: Stage,
 ) -> None:
     recipients = await raw.fetch(_RECIPIENTS, [account for account, _ in people], [key for _, key in people])
     derived = [ids.dispatch_id(row["recipient_id"], step) for row in recipients for step in range(row["steps"] or 0)]
@@ -68,4 +68,4 @@ async def _skip_pending(
     rows = await dispatches.skip(raw, {row["dispatch_id"]: "opted_out" for row in pending})
     now: datetime = await raw.fetchval("SELECT statement_timestamp()")
     await report_rows(connection, rows, now)
-    signals.maybe_drained(campaigns)
+    stage.maybe_drained(campaigns)

@@ -21,7 +21,7 @@ from scheduler.reports import Changed, describe, report
 from scheduler.rows import Row
 from scheduler.runs import CampaignRun, Definitions, lock_shared
 from scheduler.settings import PacingSettings
-from scheduler.signals import Signals
+from scheduler.signals import Stage
 
 _STREAMS = "SELECT dispatch_id, conversation_id FROM answer WHERE dispatch_id = ANY($1::uuid[])"
 _JITTER = 0.1
@@ -33,10 +33,10 @@ Settled = Row
 
 
 class Outcomes:
-    def __init__(self, definitions: Definitions, settings: PacingSettings, signals: Signals) -> None:
+    def __init__(self, definitions: Definitions, settings: PacingSettings, stage: Stage) -> None:
         self._definitions = definitions
         self._settings = settings
-        self._signals = signals
+        self._stage = stage
 
     async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
         """Lanes, campaigns, dispatches are locked in this order (see lanes.py)."""
@@ -63,7 +63,7 @@ class Outcomes:
             self._refill(lane, now)
         await lanes.save(raw, list(locked.values()))
         await report(connection, await change_rows(raw, changed, followers), now)
-        self._signals.maybe_drained(one.row["campaign_id"] for one in changed if dispatch.is_final(one.after))
+        self._stage.maybe_drained(one.row["campaign_id"] for one in changed if dispatch.is_final(one.after))
 
     def _refill(self, locked: LockedLane, now: datetime) -> None:
         """A lane is looked at again as soon as that can release a useful number."""

@@ -5,12 +5,10 @@ from collections.abc import Iterable
 from uuid import UUID
 
 
-class Signals:
-    """`wake`: look at lanes and answers at once; `plan`: at plans and bulk changes. The worker empties the sets."""
+class Hints:
+    """Campaigns and instances to be looked at."""
 
     def __init__(self) -> None:
-        self.wake = asyncio.Event()
-        self.plan = asyncio.Event()
         self._drained: set[UUID] = set()
         self._campaigns: set[UUID] = set()
         self._instances: set[UUID] = set()
@@ -48,7 +46,32 @@ class Signals:
         taken, self._recover = self._recover, False
         return taken
 
-    async def wake_worker(self) -> None:
-        """After the consumer's transaction has committed."""
+
+class Signals(Hints):
+    """`wake`: look at lanes and answers at once; `plan`: at plans and bulk changes. The worker takes the hints."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wake = asyncio.Event()
+        self.plan = asyncio.Event()
+
+    def alert(self) -> None:
         self.wake.set()
         self.plan.set()
+
+
+class Stage(Hints):
+    """One consumer's hints until its transaction has committed: told earlier, the worker would look and see nothing."""
+
+    def __init__(self, signals: Signals) -> None:
+        super().__init__()
+        self._signals = signals
+
+    async def tell(self) -> None:
+        """After the commit. Hints of a batch that was rolled back are told as well: they do no harm."""
+        self._signals.wake_campaigns(self.take_campaigns())
+        self._signals.maybe_drained(self.take_drained())
+        self._signals.wake_instances(self.take_instances())
+        if self.take_recover():
+            self._signals.recover()
+        self._signals.alert()
