@@ -87,9 +87,34 @@ ROLES = {
     "GET /api/holds": "operator",
     "PUT /api/holds": "supervisor",
     "GET /api/events": "operator",
+    "GET /api/account": "operator",
+    "PATCH /api/account": "admin",
+    "POST /api/messages": "operator",
+    **{
+        f"{method} /api/{noun}{rest}": writer if method != "GET" else "operator"
+        for noun, writer in (
+            ("products", "supervisor"),
+            ("tasks", "operator"),
+            ("groups", "operator"),
+            ("canned-answers", "operator"),
+        )
+        for method, rest in (
+            ("GET", ""),
+            ("POST", ""),
+            ("GET", "/{row_id}"),
+            ("PUT", "/{row_id}"),
+            ("PATCH", "/{row_id}"),
+            ("DELETE", "/{row_id}"),
+        )
+    },
 }
 # Bodies that are valid, for routes that would otherwise answer 422 before they look for the thing.
 BODIES: dict[str, Any] = {
+    **{
+        f"{method} /api/{noun}/{{row_id}}": {}
+        for noun in ("products", "tasks", "groups", "canned-answers")
+        for method in ("PUT", "PATCH")
+    },
     "PATCH /api/users/{user_id}": {"name": "X"},
     "PATCH /api/instances/{instance_id}": {"name": "X"},
     "PUT /api/contacts/{contact_id}": {"name": "X"},
@@ -164,8 +189,15 @@ async def test_another_accounts_things_are_not_there_through_any_route(ana: Pers
         "user_id": str(ana.user_id),
         "key_id": key.json()["id"],
     }
+    rows = {
+        "products": await ana.client.post("/api/products", json={"name": "canary-product"}),
+        "tasks": await ana.client.post("/api/tasks", json={"title": "canary-task"}),
+        "groups": await ana.client.post("/api/groups", json={"name": "canary-group"}),
+        "canned-answers": await ana.client.post("/api/canned-answers", json={"shortcut": "oi", "text": "canary"}),
+    }
     for route in (route for route in ROLES if "{" in route):
-        answer = await ask(rival.client, route, ids)
+        noun = route.split("/")[2]
+        answer = await ask(rival.client, route, ids | {"row_id": rows[noun].json()["id"]} if noun in rows else ids)
         assert answer.status_code == 404, (route, answer.status_code, answer.text)
         assert "canary" not in answer.text, route
     for route in ("GET /api/campaigns", "GET /api/instances", "GET /api/contacts", "GET /api/users", "GET /api/audit"):
@@ -186,7 +218,7 @@ async def test_an_idempotency_key_of_another_account_is_another_key(ana: Person,
     assert mine.json()["id"] != theirs.json()["id"]
 
 
-@pytest.mark.parametrize("field", ["account_id", "tenant_id", "status", "run_epoch", "id", "owner_id", "created_at"])
+@pytest.mark.parametrize("field", ["account_id", "tenant_id", "state", "run_epoch", "id", "owner_id", "created_at"])
 async def test_what_the_server_sets_cannot_be_sent(ana: Person, field: str) -> None:
     instance = {"name": "i", "provider": "meta_cloud", "phone_number_id": "1", "credentials": {"access_token": "t"}}
     for path, body in (
@@ -195,6 +227,10 @@ async def test_what_the_server_sets_cannot_be_sent(ana: Person, field: str) -> N
         ("/api/instances", instance),
         ("/api/users", {"email": "x@example.com", "name": "X", "password": "long enough pw"}),
         ("/api/api-keys", {"name": "k"}),
+        ("/api/products", {"name": "p"}),
+        ("/api/tasks", {"title": "t"}),
+        ("/api/groups", {"name": "g"}),
+        ("/api/canned-answers", {"shortcut": "s", "text": "t"}),
     ):
         answer = await ana.client.post(path, json=body | {field: str(uuid4())})
         assert answer.status_code == 422, (path, answer.text)

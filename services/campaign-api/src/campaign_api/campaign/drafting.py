@@ -78,6 +78,8 @@ async def create(parts: Parts, principal: Principal, campaign_id: UUID, body: Ca
             return warnings  # the same request again
         if source:
             await take(parts, connection, principal, campaign_id, source, country, path, now)
+        if body.is_draft and body.scheduled_at is not None:
+            warnings.append("A draft has no time yet: schedule it, or send is_draft false")
         await launch(connection, principal, campaign_id, body, now)
         await audit.note(connection, principal, "campaign.create", str(campaign_id), now=now)
     return warnings

@@ -179,3 +179,13 @@ async def some(
         opted_out,
         limit,
     )
+
+
+async def find(connection: AsyncConnection, contact_id: UUID | None, external_id: str | None) -> Row | None:
+    """By its id or, the newest one, by the id that another system gave it; served by contact_external."""
+    return await (await driver(connection)).fetchrow(
+        f"SELECT {_COLUMNS} FROM contact WHERE NOT erased AND (id = $1 OR external_id = $2)"  # noqa: S608
+        " ORDER BY created_at DESC LIMIT 1",
+        contact_id,
+        external_id,
+    )

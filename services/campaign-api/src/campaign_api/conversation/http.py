@@ -1,6 +1,5 @@
 """The conversations' routes."""
 
-from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -8,24 +7,23 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from campaign_api.contact import store as contacts
+from campaign_api.contact.lifecycle import identify
+from campaign_api.conversation import answering, models, store
 from campaign_api.conversation import conversation as decisions
-from campaign_api.conversation import models, store
 from campaign_api.door import audit, cursors
 from campaign_api.door.idempotency import IdempotentRoute
 from campaign_api.door.parts import Here, NewId, Parts
 from campaign_api.door.principal import RANK, Operator, Principal
 from campaign_api.door.problems import Problem, not_found, responses
-from campaign_api.event_store import Recorded, decide_in
 from campaign_api.identity.models import Done
-from campaign_api.instance import store as instances
+from campaign_api.upload.phone import NoPhone, normalise
 from chassis.database import driver
 from contracts import ids
-from contracts.conversations import AnswerContent, AnswerWritten, ConversationEvent, ConversationRead
+from contracts.conversations import ConversationRead
 from contracts.ids import Address
-from contracts.topics import CAMPAIGN_API
 
 router = APIRouter(prefix="/api", tags=["conversations"], route_class=IdempotentRoute)
-Decide = Callable[[decisions.Conversation], Sequence[ConversationEvent]]
 
 
 @router.get("/conversations", responses=responses(400))
@@ -97,60 +95,17 @@ async def answer(
     conversation_id: UUID, body: models.Answer, principal: Operator, parts: Here, new_id: NewId
 ) -> models.Answered:
     """Leaves through the instance that received, ahead of campaigns."""
-    by, now = _person(principal), parts.now()
-    _check(body)
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
         row = await _visible(connection, conversation_id)
-        configuration = (await instances.kinds(connection, [row["instance_id"]])).get(row["instance_id"])
-        if configuration is None:
-            raise Problem(409, "The instance of this conversation was deleted")
-        written = AnswerWritten(
-            instance_id=row["instance_id"],
-            contact_id=row["contact_id"] or new_id,
-            address=_address(row),
-            content=AnswerContent(
-                kind=body.content_type,
-                text=body.text,
-                media_url=body.media_url,
-                file_name=body.file_name,
-                template_name=body.template_name,
-                template_language=body.template_language,
-                template_parameters=tuple(body.template_parameters),
-            ),
-            by=by,
-            reply_to=body.reply_to,
-        )
-        if (done := await _answered(connection, conversation_id, new_id)) is not None:
-            return models.Answered(message_id=ids.answer_dispatch_id(done))
-        recorded = await _decide(
+        return await answering.write(
+            parts,
             connection,
             principal,
-            conversation_id,
-            lambda conversation: decisions.answer(
-                conversation,
-                written=written,
-                provider=configuration.provider,
-                last_inbound_at=row["last_inbound_at"],
-                now=now,
-            ),
-            now,
-            new_id,
+            answering.Addressee(conversation_id, row["instance_id"], row["contact_id"] or new_id, _address(row)),
+            body,
+            last_inbound_at=row["last_inbound_at"],
+            request_id=new_id,
         )
-        await audit.note(connection, principal, "conversation.answer", str(conversation_id), now=now)
-    event_id = ids.event_id(CAMPAIGN_API, f"{principal.account_id}:{conversation_id}", f"v{recorded.version}")
-    return models.Answered(message_id=ids.answer_dispatch_id(event_id))
-
-
-def _check(body: models.Answer) -> None:
-    match body.content_type:
-        case "text" if not body.text.strip():
-            raise Problem(422, "text must not be empty")
-        case "template" if not body.template_name:
-            raise Problem(422, "A template needs template_name")
-        case "image" | "video" | "audio" | "document" if not body.media_url:
-            raise Problem(422, f"A message of type {body.content_type} needs media_url")
-        case _:
-            pass
 
 
 def _address(row: Any) -> Address:
@@ -163,53 +118,62 @@ def _address(row: Any) -> Address:
     return Address(lid=jid) if jid.endswith("@lid") else Address(bsuid=jid)
 
 
-async def _answered(connection: AsyncConnection, conversation_id: UUID, request_id: UUID) -> UUID | None:
-    """The event of this very request, where it was done before its answer could be kept for its key."""
-    found: UUID | None = await (await driver(connection)).fetchval(
-        "SELECT event_id FROM event WHERE stream_id = $1 AND type = 'AnswerWritten' AND metadata ->> 'causation' = $2",
-        conversation_id,
-        str(request_id),
-    )
-    return found
-
-
-def _person(principal: Principal) -> UUID:
-    if principal.user_id is None:
-        raise Problem(403, "This needs a person or an API key")
-    return principal.user_id
-
-
-async def _decide(
-    connection: AsyncConnection,
-    principal: Principal,
-    conversation_id: UUID,
-    decide: Decide,
-    now: datetime,
-    causation_id: UUID | None = None,
-) -> Recorded[decisions.Conversation]:
-    stream = store.stream(principal.account_id, conversation_id)
-    try:
-        return await decide_in(
-            connection, stream, decisions.evolve, decisions.INITIAL, decide, now=now, causation_id=causation_id
-        )
-    except decisions.WindowClosed as error:
-        raise Problem(409, str(error) or (decisions.WindowClosed.__doc__ or "").strip()) from error
-
-
-async def _act(parts: Parts, principal: Principal, conversation_id: UUID, action: str, decide: Decide) -> Done:
+async def _act(
+    parts: Parts, principal: Principal, conversation_id: UUID, action: str, decide: answering.Decide
+) -> Done:
     now = parts.now()
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
         await _visible(connection, conversation_id)
-        recorded = await _decide(connection, principal, conversation_id, decide, now)
+        recorded = await answering.decide(connection, principal, conversation_id, decide, now)
         if recorded.events:
             await audit.note(connection, principal, f"conversation.{action}", str(conversation_id), now=now)
     return Done()
 
 
+@router.post("/messages", status_code=201, responses=responses(404, 409))
+async def send(body: models.NewMessage, principal: Operator, parts: Here, new_id: NewId) -> models.Answered:
+    """One message to a contact, an external id or a phone number, through the contact's instance."""
+    async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
+        country = await (await driver(connection)).fetchval("SELECT country FROM account")
+        contact_id, address = await recipient_of(connection, principal.account_id, body, country)
+        instance_id = await store.instance_of(connection, contact_id)
+        if instance_id is None:
+            raise Problem(409, "There is no instance to send from")
+        conversation_id = ids.chat_id(instance_id, address)
+        row = await store.one(connection, conversation_id)
+        return await answering.write(
+            parts,
+            connection,
+            principal,
+            answering.Addressee(conversation_id, instance_id, contact_id, address),
+            body,
+            last_inbound_at=row["last_inbound_at"] if row else None,
+            request_id=new_id,
+        )
+
+
+async def recipient_of(
+    connection: AsyncConnection, account_id: UUID, body: models.NewMessage, country: str
+) -> tuple[UUID, Address]:
+    """A contact that is known, or a phone number that is not yet. Raises Problem 404, 422."""
+    if sum(one is not None for one in (body.contact_id, body.external_id, body.phone_number)) != 1:
+        raise Problem(422, "Give one of contact_id, external_id and phone_number")
+    if body.phone_number is not None:
+        try:
+            address = Address(phone=normalise(body.phone_number, country))
+        except NoPhone as error:
+            raise Problem(422, str(error)) from error
+        return await identify(connection, account_id, address), address
+    row = await contacts.find(connection, body.contact_id, body.external_id)
+    if row is None:
+        raise not_found("Contact")
+    return row["id"], contacts.contact_of(row).address
+
+
 @router.put("/conversations/{conversation_id}/assignee", responses=responses(404))
 async def assign(conversation_id: UUID, body: models.Assignment, principal: Operator, parts: Here) -> Done:
     """An operator may take a conversation or give back their own; a supervisor assigns to anybody."""
-    by = _person(principal)
+    by = answering.person(principal)
     if RANK[principal.role] < RANK["supervisor"] and body.assignee_id not in (None, by):
         raise Problem(403, "Only a supervisor assigns conversations to others")
     if body.assignee_id is not None:
@@ -230,7 +194,7 @@ async def assign(conversation_id: UUID, body: models.Assignment, principal: Oper
 
 @router.put("/conversations/{conversation_id}/state", responses=responses(404))
 async def move(conversation_id: UUID, body: models.StateChange, principal: Operator, parts: Here) -> Done:
-    by = _person(principal)
+    by = answering.person(principal)
     return await _act(
         parts,
         principal,
@@ -243,5 +207,5 @@ async def move(conversation_id: UUID, body: models.StateChange, principal: Opera
 @router.post("/conversations/{conversation_id}/read", responses=responses(404))
 async def mark_read(conversation_id: UUID, principal: Operator, parts: Here) -> Done:
     """Everything up to now was seen."""
-    by = _person(principal)
+    by = answering.person(principal)
     return await _act(parts, principal, conversation_id, "read", lambda _: [ConversationRead(by=by)])

@@ -26,6 +26,14 @@ class Answer(_Request):
     reply_to: Annotated[str, Field(max_length=200)] | None = None
 
 
+class NewMessage(Answer):
+    """To one of them."""
+
+    contact_id: UUID | None = None
+    external_id: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    phone_number: Annotated[str, Field(max_length=50)] | None = None
+
+
 class Assignment(_Request):
     """null: to nobody."""
 

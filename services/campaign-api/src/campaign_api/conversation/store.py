@@ -66,3 +66,13 @@ async def messages(
         message_id,
         limit,
     )
+
+
+async def instance_of(connection: AsyncConnection, contact_id: UUID) -> UUID | None:
+    """The instance that the contact is bound to, else the account's default one."""
+    found: UUID | None = await (await driver(connection)).fetchval(
+        "SELECT coalesce((SELECT p.instance_id FROM projections.contacts p JOIN instance i ON i.id = p.instance_id"
+        " WHERE $1 = ANY(p.contact_ids) LIMIT 1), (SELECT id FROM instance WHERE is_default LIMIT 1))",
+        contact_id,
+    )
+    return found

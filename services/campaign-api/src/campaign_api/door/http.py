@@ -10,6 +10,7 @@ from campaign_api.campaign import figures, run
 from campaign_api.campaign import http as campaigns
 from campaign_api.contact import http as contacts
 from campaign_api.conversation import http as conversations
+from campaign_api.desk import http as desk
 from campaign_api.door import problems
 from campaign_api.door.gate import Gate
 from campaign_api.door.parts import Parts
@@ -31,6 +32,7 @@ ROUTERS = (
     run.router,
     figures.router,
     conversations.router,
+    desk.router,
     operations.router,
     live.router,
 )

@@ -9,14 +9,52 @@ from fastapi import APIRouter, Request, Response
 from campaign_api.door import audit, cursors
 from campaign_api.door.idempotency import IdempotentRoute
 from campaign_api.door.parts import Here, NewId
-from campaign_api.door.principal import RANK, Admin
+from campaign_api.door.principal import RANK, Admin, Operator
 from campaign_api.door.problems import Problem, not_found, responses
-from campaign_api.identity import store
-from campaign_api.identity.models import ApiKey, AuditEntry, NewApiKey, NewUser, User, UserChange
+from campaign_api.identity import directory, store
+from campaign_api.identity.models import (
+    Account,
+    AccountChange,
+    ApiKey,
+    AuditEntry,
+    NewApiKey,
+    NewUser,
+    User,
+    UserChange,
+)
 from campaign_api.identity.tokens import API_KEY_PREFIX, fresh_secret, secret_hash
 from chassis.database import driver
+from contracts.directory import AccountSaved, UserSaved
 
 router = APIRouter(prefix="/api", tags=["administration"], route_class=IdempotentRoute)
+
+
+@router.get("/account", responses=responses(404))
+async def account(principal: Operator, parts: Here) -> Account:
+    """The company's own settings."""
+    async with parts.web.transaction(account_id=principal.account_id) as connection:
+        row = await store.account(connection)
+    if row is None:
+        raise not_found("Account")
+    return Account(**row)
+
+
+@router.patch("/account", responses=responses(404))
+async def change_account(body: AccountChange, principal: Admin, parts: Here) -> Account:
+    """Takes effect for people who are signed in with their next token, within fifteen minutes."""
+    now = parts.now()
+    async with parts.web.transaction(account_id=principal.account_id) as connection:
+        await store.lock_account(connection)
+        row = await store.account(connection)
+        if row is None:
+            raise not_found("Account")
+        changed = dict(row) | body.model_dump(exclude_none=True)
+        await store.change_account(connection, changed)
+        saved = AccountSaved(**{name: changed[name] for name in ("name", "country", "time_zone")})
+        await directory.publish(connection, principal.account_id, principal.account_id, saved, now)
+        details = body.model_dump(exclude_none=True)
+        await audit.note(connection, principal, "account.change", str(principal.account_id), now=now, details=details)
+    return Account(**changed)
 
 
 @router.get("/users", responses=responses(400))
@@ -56,6 +94,8 @@ async def create_user(body: NewUser, principal: Admin, parts: Here, user_id: New
                 password_hash=password_hash,
                 now=now,
             )
+            person = UserSaved(email=body.email, name=body.name, role=body.role)
+            await directory.publish(connection, principal.account_id, user_id, person, now)
             await audit.note(connection, principal, "user.create", str(user_id), now=now, details={"role": body.role})
     except UniqueViolationError as error:
         raise Problem(409, "Somebody has this e-mail address already") from error
@@ -84,6 +124,8 @@ async def change_user(user_id: UUID, body: UserChange, principal: Admin, parts: 
             await store.replace_hash(connection, principal.account_id, user_id, password_hash)
         if password_hash or changed["role"] != row["role"] or not changed["active"]:
             await store.revoke_all(connection, user_id, "changed", now)
+        person = UserSaved(**{name: changed[name] for name in ("email", "name", "role", "active")})
+        await directory.publish(connection, principal.account_id, user_id, person, now)
         details = body.model_dump(exclude_none=True, exclude={"password", "name"})
         await audit.note(connection, principal, "user.change", str(user_id), now=now, details=details)
     return User(**changed)

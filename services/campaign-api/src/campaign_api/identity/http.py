@@ -11,10 +11,11 @@ from campaign_api.door.gate import CSRF_COOKIE, SESSION_COOKIE
 from campaign_api.door.parts import Here, Parts
 from campaign_api.door.principal import Operator, Principal
 from campaign_api.door.problems import Problem, responses
-from campaign_api.identity import store
+from campaign_api.identity import directory, store
 from campaign_api.identity.models import Done, Me, Refresh, SessionAnswer, SignIn, SignUp
 from campaign_api.identity.sessions import Session, Sessions
 from campaign_api.identity.tokens import fresh_secret
+from contracts.directory import AccountSaved, UserSaved
 
 REFRESH_COOKIE = "pombo_refresh"
 router = APIRouter(prefix="/api", tags=["identity"])
@@ -108,6 +109,11 @@ async def create_account(
                 password_hash=password_hash,
                 now=now,
             )
+            await directory.publish(
+                connection, principal.account_id, principal.account_id, AccountSaved(name=account_name), now
+            )
+            person = UserSaved(email=email, name=name, role="admin")
+            await directory.publish(connection, principal.account_id, principal.user_id, person, now)
             await audit.note(connection, principal, "account.create", str(principal.account_id), now=now)
     except UniqueViolationError as error:
         raise Problem(409, "Somebody has this e-mail address already") from error

@@ -3,8 +3,9 @@
 from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, EmailStr, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, EmailStr, Field
 
 from campaign_api.door.principal import Role
 from campaign_api.identity.passwords import LENGTH_MAX, LENGTH_MIN
@@ -48,6 +49,34 @@ class UserChange(_Request):
     role: Role | None = None
     active: bool | None = None
     password: Password | None = None
+
+
+def _known_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError("is not a time zone") from error
+    return name
+
+
+class AccountChange(_Request):
+    """`stop_words`: a whole message that opts its writer out. `operators_restricted`: they see only what is theirs."""
+
+    name: Name | None = None
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")] | None = None
+    time_zone: Annotated[str, AfterValidator(_known_zone)] | None = None
+    stop_words: Annotated[list[Annotated[str, Field(min_length=1, max_length=40)]], Field(max_length=50)] | None = None
+    operators_restricted: bool | None = None
+
+
+class Account(BaseModel):
+    account_id: UUID
+    name: str
+    country: str
+    time_zone: str
+    stop_words: list[str]
+    operators_restricted: bool
+    created_at: datetime
 
 
 class NewApiKey(_Request):

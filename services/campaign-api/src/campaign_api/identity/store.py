@@ -1,8 +1,8 @@
 """SQL of accounts, users, sign-ins and API keys. What runs before anybody is known runs as the worker's role."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from asyncpg import Record
@@ -228,4 +228,22 @@ async def find_api_key(connection: AsyncConnection, key_hash: bytes) -> Row | No
         "SELECT account_id, id, role FROM api_key WHERE key_hash = $1 AND revoked_at IS NULL"
         " AND (expires_at IS NULL OR expires_at > now())",
         key_hash,
+    )
+
+
+async def account(connection: AsyncConnection) -> Row | None:
+    return await (await driver(connection)).fetchrow(
+        "SELECT account_id, name, country, time_zone, stop_words, operators_restricted, created_at FROM account"
+    )
+
+
+async def change_account(connection: AsyncConnection, values: Mapping[str, Any]) -> None:
+    """All of the account's settings; row-level security leaves one row."""
+    await (await driver(connection)).execute(
+        "UPDATE account SET name = $1, country = $2, time_zone = $3, stop_words = $4, operators_restricted = $5",
+        values["name"],
+        values["country"],
+        values["time_zone"],
+        values["stop_words"],
+        values["operators_restricted"],
     )

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -48,7 +49,9 @@ def webhook_url(public_url: str, provider: ProviderKind, instance_id: UUID, key:
             return f"{base}/api/webhook/evolution/{instance_id}"
 
 
-def first(wanted: NewInstance, sealer: Sealer, public_url: str, *, is_default: bool) -> InstanceConfigured:
+def first(
+    wanted: NewInstance, sealer: Sealer, public_url: str, *, is_default: bool, created_at: datetime
+) -> InstanceConfigured:
     """Raises Incomplete for a credential that the provider does not know."""
     key = fresh_secret()
     _must_know(wanted.provider, wanted.credentials)
@@ -69,6 +72,7 @@ def first(wanted: NewInstance, sealer: Sealer, public_url: str, *, is_default: b
         tier=wanted.messaging_tier,
         limits=_limits(limits_of(wanted.messaging_tier), wanted.limits),
         owner_id=wanted.user_id,
+        created_at=created_at,
     )
 
 

@@ -100,7 +100,9 @@ async def _add(
     def decide(instance: decisions.Instance) -> Sequence[InstanceConfigured]:
         if instance.configuration is not None:
             return []  # the id is derived from the request: the same one again
-        first = configurations.first(wanted, sealer, parts.settings.public_url, is_default=is_default)
+        first = configurations.first(
+            wanted, sealer, parts.settings.public_url, is_default=is_default, created_at=parts.now()
+        )
         return decisions.configure(instance, first)
 
     await apply(parts, connection, principal, instance_id, decide, "instance.create")

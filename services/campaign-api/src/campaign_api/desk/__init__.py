@@ -1,0 +1,1 @@
+"""What a team keeps at hand: products, tasks, groups, canned answers. Plain tables with an audit log."""
