@@ -15,7 +15,7 @@ from pombo.backing import Database
 from pombo.backing.databases import in_database
 from projection_histories import History, draw_history
 from projection_parts import apply, enter, migrate_projections
-from projections.generations import TABLES
+from projections.generation.generations import TABLES
 
 pytestmark = pytest.mark.postgres
 

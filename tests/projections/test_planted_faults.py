@@ -13,20 +13,11 @@ import pytest
 
 from projection_histories import draw_history
 from projection_parts import project, shuffle, split
-from projections import (
-    campaigns,
-    contacts,
-    conversations,
-    counters,
-    dispatches,
-    message_rows,
-    messages,
-    people,
-    recipients,
-    registers,
-    replies,
-    volume,
-)
+from projections import registers
+from projections.campaign import counters, dispatches, recipients, replies, volume
+from projections.campaign import lifecycle as campaigns
+from projections.contact import contacts, people
+from projections.conversation import conversations, message_rows, messages
 
 pytestmark = pytest.mark.postgres
 HISTORIES = 30

@@ -12,7 +12,7 @@ from contracts import topics
 from projection_histories import draw_history
 from projection_parts import migrate_projections, projections_settings, publish, serving, wait_until
 from projections.consumers import COMPONENTS
-from projections.rebuild import compare, rebuild
+from projections.generation.rebuild import compare, rebuild
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
 

@@ -6,7 +6,7 @@ from uuid import UUID
 import pytest
 
 from projection_histories import START
-from projections.replies import CampaignSend, find_replies
+from projections.campaign.replies import CampaignSend, find_replies
 
 
 def send(after_h: float, number: int = 1) -> CampaignSend:

@@ -16,7 +16,7 @@ from contracts.envelope import Envelope, Event
 from pombo.backing import Database
 from projections.app import build
 from projections.consumers import COMPONENTS
-from projections.generations import TABLES
+from projections.generation.generations import TABLES
 from projections.settings import Settings
 
 Record = tuple[Envelope, Event]

@@ -15,7 +15,7 @@ from chassis.lifecycle import main, run
 from chassis.settings import MigrateSettings, load
 from contracts.topics import PROJECTIONS, produced_by
 from projections.app import SCHEMA, build
-from projections.rebuild import RebuildRunning, compare, rebuild
+from projections.generation.rebuild import RebuildRunning, compare, rebuild
 from projections.settings import Settings
 
 USAGE = "usage: python -m projections serve|migrate|rebuild|check"

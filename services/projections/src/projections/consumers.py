@@ -17,8 +17,9 @@ from contracts.envelope import Event
 from contracts.progress import DispatchesChanged
 from contracts.statuses import StatusReceived
 from contracts.topics import Topic
-from projections import directory, people, registers, timeline
+from projections import directory, registers, timeline
 from projections import instances as instance_rows
+from projections.contact import people
 from projections.timeline import Records, Touched
 
 Apply = Callable[[asyncpg.Connection, Records], Awaitable[Touched]]

@@ -20,21 +20,10 @@ from contracts.envelope import Envelope, Event
 from contracts.messages import MessageFailed, MessageResolved, MessageSent
 from contracts.progress import DispatchesChanged
 from contracts.statuses import StatusReceived
-from projections import (
-    answers,
-    campaigns,
-    conversations,
-    counters,
-    dispatches,
-    message_rows,
-    messages,
-    moves,
-    recipients,
-    registers,
-    replies,
-    resolutions,
-    volume,
-)
+from projections import moves, registers
+from projections.campaign import counters, dispatches, recipients, replies, volume
+from projections.campaign import lifecycle as campaigns
+from projections.conversation import answers, conversations, message_rows, messages, resolutions
 
 Place = tuple[UUID, UUID]
 Records = Iterable[tuple[Envelope, Event]]

@@ -18,8 +18,8 @@ from aiokafka import TopicPartition
 from chassis.database import open_raw
 from chassis.telemetry import log
 from projections.consumers import COMPONENTS
-from projections.generations import GENERATION_LOCK, TABLES, Digest, Generation, dump, other, read_current
-from projections.replay import Offsets, Replay
+from projections.generation.generations import GENERATION_LOCK, TABLES, Digest, Generation, dump, other, read_current
+from projections.generation.replay import Offsets, Replay
 from projections.settings import Settings
 
 # So few records behind, the rest is read within well under a second of standing still.

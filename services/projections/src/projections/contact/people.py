@@ -7,7 +7,8 @@ from uuid import UUID
 
 import asyncpg
 
-from projections import contacts, registers
+from projections import registers
+from projections.contact import contacts
 from projections.timeline import Place, Records, Touched
 
 _LEARN: Final = """

@@ -13,7 +13,7 @@ from chassis.settings import KafkaSettings
 from chassis.telemetry import log
 from contracts.envelope import Envelope, Event
 from projections.consumers import Component
-from projections.generations import Generation
+from projections.generation.generations import Generation
 
 RECORDS_MAX: Final = 5000
 _POLL_MS: Final = 500

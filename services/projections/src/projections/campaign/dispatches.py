@@ -9,7 +9,7 @@ from contracts.envelope import Envelope
 from contracts.ids import dispatch_id
 from contracts.messages import MessageFailed
 from contracts.progress import DispatchesChanged
-from projections.messages import DELIVERED, by_id, earliest
+from projections.conversation.messages import DELIVERED, by_id, earliest
 
 
 class Change(NamedTuple):

@@ -8,8 +8,8 @@ from uuid import UUID
 
 import asyncpg
 
-from projections.dispatches import effective_state
-from projections.messages import DELIVERED
+from projections.campaign.dispatches import effective_state
+from projections.conversation.messages import DELIVERED
 from projections.moves import DispatchMove, DispatchSide, MessageMove, MessageSide
 
 Place = tuple[UUID, str, UUID, datetime, str]

@@ -7,8 +7,8 @@ from uuid import UUID
 
 import asyncpg
 
-from projections.messages import DELIVERED, READ
-from projections.recipients import TALLIES
+from projections.campaign.recipients import TALLIES
+from projections.conversation.messages import DELIVERED, READ
 
 Measure = tuple[str, str]
 Place = tuple[UUID, UUID, str, str]

@@ -13,8 +13,8 @@ import orjson
 
 from contracts.campaigns import RecipientsAdded
 from contracts.envelope import Envelope
-from projections.dispatches import EFFECTIVE_STATE
-from projections.messages import DELIVERED, READ, by_id
+from projections.campaign.dispatches import EFFECTIVE_STATE
+from projections.conversation.messages import DELIVERED, READ, by_id
 
 WORST_FIRST: Final = ("failed", "unresolved", "expired", "skipped", "cancelled", "pending", "released", "accepted")
 # What `tally` counts, by position.

@@ -9,7 +9,7 @@ from contracts import conversations as events
 from contracts.envelope import Envelope, Event
 from contracts.ids import Address, contact_id, recipient_key
 from contracts.messages import MessageResolved, MessageSent
-from projections.messages import by_id, earliest
+from projections.conversation.messages import by_id, earliest
 from projections.registers import Fact, Row, version_key
 
 Pair = tuple[datetime, UUID]

@@ -8,7 +8,7 @@ from uuid import UUID
 from contracts.conversations import AnswerWritten
 from contracts.envelope import Envelope
 from contracts.ids import answer_dispatch_id
-from projections.messages import by_id
+from projections.conversation.messages import by_id
 
 
 class Answer(NamedTuple):

@@ -1,0 +1,1 @@
+"""People: contact records joined by the aliases they share."""

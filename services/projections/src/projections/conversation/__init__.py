@@ -1,0 +1,1 @@
+"""Messages of every side, one row each, and the conversations that they make."""
