@@ -9,6 +9,8 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from pydantic import SecretStr
 
 from backing import MakeDatabase
@@ -25,14 +27,17 @@ from sender import evidence, gates
 from sender.attempt import Finding, NeverLeft, NoAnswer, WasAccepted, WasRejected
 from sender.delivery import AlreadyInFlight, AnswerAgain, Decision, Fail, Fenced, Intend, Refuse
 from sender.evidence import Report
+from sender.gateway import Gateway
+from sender.instances import Instances
 from sender.intents import IntentStore
+from sender.look_ups import LookUps
 from sender.outcomes import Outcome, OutcomeWriter
 from sender.owners import Owners
 from sender.reconcile import hash_text
 from sender.sweeps import Sweeps
 from sender.throttle import Rate
 from sender.work import Group, Instance, Work
-from sender_parts import ACCOUNT, migrated, queued, rows, settings
+from sender_parts import ACCOUNT, BOX, migrated, queued, rows, settings
 
 pytestmark = pytest.mark.postgres
 
@@ -460,3 +465,39 @@ async def test_every_tenant_table_forces_row_level_security(ledger: Ledger) -> N
         " WHERE n.nspname = 'sender' AND c.relkind = 'r' AND NOT (c.relrowsecurity AND c.relforcerowsecurity)"
     )
     assert open_tables == []
+
+
+async def test_a_gateway_is_asked_once_about_an_uncertain_message_and_what_it_shows_settles(ledger: Ledger) -> None:
+    """The gateway's answer is played by an HTTP server; the request and its reading are the provider's own."""
+    asked: list[Any] = []
+
+    async def find(request: web.Request) -> web.Response:
+        asked.append(await request.json())
+        record = {
+            "key": {"id": "3EB0FOUND", "fromMe": True, "remoteJid": f"{message.address.phone}@s.whatsapp.net"},
+            "message": {"conversation": message.content.text},
+            "messageTimestamp": int(datetime.now(UTC).timestamp()),
+        }
+        return web.json_response({"messages": {"total": 1, "pages": 1, "currentPage": 1, "records": [record]}})
+
+    message, epoch = queued(1), await ledger.own()
+    app = web.Application()
+    app.router.add_post("/chat/findMessages/loja", find)
+    async with TestServer(app) as server:
+        url = str(server.make_url("")).rstrip("/")
+        chosen = settings(look_up_after_s=0, allowed_hosts=(url.removeprefix("http://"),))
+        account = Account("evolution_web", server_url=url, instance_name="loja", credentials={"apikey": "k"})
+        web_number = number(labelled=False, account=account, provider=PROVIDERS["evolution_web"])
+        instances = Instances(ledger.database, BOX, chosen)
+        instances._known[NUMBER] = web_number
+        gateway = Gateway(chosen)
+        await gateway.open()
+        await ledger.intend([message], epoch, web_number)
+        await ledger.record([message], epoch, NoAnswer("no_answer"))
+        look_ups = LookUps(ledger.database, gateway, instances, chosen)
+        assert [await look_ups.ask(), await look_ups.ask()] == [1, 0]
+        await gateway.close()
+    assert len(asked) == 1
+    found = await ledger.read("SELECT state, evidence, provider_message_id AS id FROM attempt")
+    assert found == [{"state": "accepted", "evidence": "look_up", "id": "3EB0FOUND"}]
+    assert await ledger.outbox() == ["MessageResolved"]

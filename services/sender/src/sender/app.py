@@ -25,6 +25,7 @@ from sender.health_line import tell_health
 from sender.instances import Instances
 from sender.intents import IntentStore
 from sender.lane import Lane, Parts
+from sender.look_ups import LookUps
 from sender.outcomes import OutcomeWriter
 from sender.owners import Owners
 from sender.settings import Settings
@@ -71,6 +72,7 @@ class App:
         )
         self._alarms = Alarms(self._database, spawn=self._spawn, changed=self._instances.wake.set, clock=self._clock)
         self._sweeps = Sweeps(self._database, settings)
+        self._look_ups = LookUps(self._database, self._gateway, self._instances, settings)
         self._connections = Connections(self._database, self._gateway, self._instances)
         self._requests: asyncio.TaskGroup | None = None
         self._parts = Parts(settings, self._instances, self._owners, self._intents, self._outcomes, self._clock)
@@ -118,6 +120,7 @@ class App:
             consume(EVIDENCE, handle=evidence.handle, after=evidence.after, **shared),
             relay(self._database, self._producer, schema=SCHEMA, dsn=settings.postgres.dsn, stopping=stopping),
             self._sweeps.run(stopping),
+            self._look_ups.run(stopping),
             self._connections.run(stopping, settings.config_poll_s),
             serve_health(settings.health, self.readiness, stopping),
             tell_health(self.worker, stopping),

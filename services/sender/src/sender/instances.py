@@ -1,7 +1,7 @@
 """The numbers as this process knows them: read from the schema's table, which the control consumer writes."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import ceil
 from typing import Any
 from uuid import UUID
@@ -36,6 +36,9 @@ class Instances:
 
     def get(self, instance_id: UUID) -> Instance | None:
         return self._known.get(instance_id)
+
+    def all(self) -> Sequence[Instance]:
+        return list(self._known.values())
 
     async def run(self, changed: Callable[[UUID], None], stopping: asyncio.Event) -> None:
         while not stopping.is_set():

@@ -13,7 +13,7 @@ from typing import Any
 from chassis.database import Database, driver
 from chassis.kafka import Outgoing, Producer
 from chassis.lifecycle import utc_now
-from chassis.telemetry import log
+from chassis.telemetry import counter, log
 from contracts.messages import MessageQueued
 from sender.answers import About, tell
 from sender.attempt import Finding, NeverLeft, NoAnswer, State, WasAccepted, WasRejected
@@ -34,6 +34,13 @@ WHERE a.account_id = k.account_id AND a.dispatch_id = k.dispatch_id AND a.attemp
   AND a.state = 'intent' AND a.epoch = k.epoch
 RETURNING a.dispatch_id, a.attempt, a.quota_scope, a.intent_at
 """
+COUNTED = {
+    "MessageSent": counter("pombo_messages_sent_total", "Messages that a provider accepted."),
+    "MessageFailed": counter("pombo_messages_failed_total", "Attempts that were refused."),
+    "MessageAmbiguous": counter("pombo_messages_ambiguous_total", "Attempts without a proof."),
+    "MessageResolved": counter("pombo_messages_resolved_total", "Uncertain attempts that were settled."),
+    "MessageReturned": counter("pombo_messages_returned_total", "Messages given back to wait."),
+}
 RETRY_S = 0.25
 PUBLISHING_MAX = 8
 
@@ -180,6 +187,8 @@ class OutcomeWriter:
                 except Exception as error:  # noqa: BLE001  the edge of the loop; the records stay ours until acked
                     log.warning("answers_not_published", count=len(records), error=type(error).__name__)
                     await asyncio.sleep(RETRY_S)
+            for record in records:
+                COUNTED[record.envelope.type].inc()
             for work in works:
                 self._finish(work)
         finally:

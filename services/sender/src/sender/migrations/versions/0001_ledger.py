@@ -65,6 +65,7 @@ CREATE TABLE attempt (
   evidence text,
   delivered boolean NOT NULL DEFAULT false,
   outcome_at timestamptz,
+  looked_up_at timestamptz,
   PRIMARY KEY (account_id, dispatch_id, attempt),
   CHECK ((state = 'intent') = (outcome_at IS NULL))
 ) WITH (fillfactor = 70);
