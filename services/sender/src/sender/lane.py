@@ -4,7 +4,6 @@ What a lane cannot send it answers; only what will go within moments waits here.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -23,11 +22,11 @@ from sender.instances import Instances
 from sender.outcomes import OutcomeWriter, about_work
 from sender.owners import Owners
 from sender.ownership import Lease, holds, lease_from
+from sender.queues import Queues
 from sender.settings import Settings
 from sender.work import Group, Instance, Work
 
 RETRY_S = 0.25
-AWAIT_OUTCOME_S = 0.5
 BEHIND_AGAIN_S = 0.02
 STOPPED_AGAIN_S = 30.0
 PAIRS_KEPT = 100_000
@@ -54,9 +53,7 @@ class Lane:
         self.departures = departures
         self._account_id = account_id
         self._parts = parts
-        self._people: deque[Work] = deque()
-        self._others: deque[Work] = deque()
-        self._awaiting: list[tuple[float, Work]] = []
+        self._queues = Queues()
         self._wake = asyncio.Event()
         self._closing = False
         self._pairs: dict[str, float] = {}
@@ -69,10 +66,10 @@ class Lane:
 
     @property
     def waiting(self) -> int:
-        return len(self._people) + len(self._others)
+        return len(self._queues)
 
     def put(self, work: Work) -> None:
-        (self._people if work.from_person else self._others).append(work)
+        self._queues.put(work)
         self._wake.set()
 
     def wake(self) -> None:
@@ -114,11 +111,11 @@ class Lane:
     async def _turn(self) -> float | None:
         """Does what can be done now; gives the seconds until there may be more to do, None = when woken."""
         now_s = self._parts.clock()
-        self._take_up_awaited(now_s)
+        self._queues.ask_again(now_s)
         delay_s = await self._serve(now_s) if self.waiting else None
-        if not self._awaiting:
+        if (asking_s := self._queues.next_asking()) is None:
             return delay_s
-        due_s = max(0.01, min(due_s for due_s, _ in self._awaiting) - now_s)
+        due_s = max(0.01, asking_s - now_s)
         return due_s if delay_s is None else min(due_s, delay_s)
 
     async def _serve(self, now_s: float) -> float | None:
@@ -138,7 +135,7 @@ class Lane:
         count = self._count_ready(instance, self._parts.clock())
         if count == 0:
             return self._until_ready(instance, self._parts.clock())
-        await self._send_group(instance, self._next(count))
+        await self._send_group(instance, self._queues.take(count))
         return 0
 
     def _held(self, now_s: float) -> tuple[ReturnReason, float] | None:
@@ -154,7 +151,7 @@ class Lane:
         if self.departures.rest_until_s > now_s or self.departures.is_behind(now_s):
             return 0
         slots = instance.in_flight_max - self.departures.in_flight
-        if not self._people and instance.in_flight_max > 1:
+        if not self._queues.has_people and instance.in_flight_max > 1:
             slots -= 1  # kept for people
         if slots <= 0:
             return 0
@@ -169,12 +166,6 @@ class Lane:
             return BEHIND_AGAIN_S
         at_s = self.departures.ready_at(instance) - self._lookahead_s / 2
         return at_s - now_s if at_s > now_s else None
-
-    def _next(self, count: int) -> list[Work]:
-        works: list[Work] = []
-        while len(works) < count and (self._people or self._others):
-            works.append(self._people.popleft() if self._people else self._others.popleft())
-        return works
 
     async def _send_group(self, instance: Instance, works: list[Work]) -> None:
         assert self.lease is not None
@@ -192,14 +183,14 @@ class Lane:
         try:
             committed = await self._parts.intents.submit(group)
         except IntentsFailed:
-            self._requeue(works, retaken=True)
+            self._queues.put_back(works, retaken=True)
             await asyncio.sleep(RETRY_S)
             return
         except GroupRefused:
             self._isolate(works)
             return
         except BaseException:
-            self._requeue(works, retaken=True)
+            self._queues.put_back(works, retaken=True)
             raise
         self._look_ahead(self._parts.clock() - now_s)
         self._remember_pairs(committed.admission.pairs)
@@ -217,17 +208,16 @@ class Lane:
                     about = about_work(work, message)
                 self._parts.outcomes.answer(work, tell_again(about, entry, utc_now()))
             case AlreadyInFlight():
-                # Its offset is kept until the outcome is in the ledger: whoever is to tell it may not live to.
-                self._awaiting.append((self._parts.clock() + AWAIT_OUTCOME_S, work))
+                self._queues.await_outcome(work, self._parts.clock())
             case Refuse(reason="throttled"):
-                self._requeue([work])
+                self._queues.put_back([work])
             case Refuse(reason=reason, not_before=not_before):
                 self._parts.outcomes.answer(work, returned(about_work(work), reason, not_before, utc_now()))
             case Fail(reason=reason):
                 self._parts.outcomes.answer(work, refused_for_good(about_work(work), reason, utc_now()))
             case Fenced():
                 self.lease = None
-                self._requeue([work])
+                self._queues.put_back([work])
             case _:
                 assert_never(decision)
 
@@ -244,36 +234,23 @@ class Lane:
             recent = sorted(self._pairs.items(), key=lambda item: item[1])[PAIRS_KEPT // 2 :]
             self._pairs = dict(recent)
 
-    def _requeue(self, works: list[Work], *, retaken: bool = False) -> None:
-        for work in reversed(works):
-            work.retaken = work.retaken or retaken
-            (self._people if work.from_person else self._others).appendleft(work)
-
     def _isolate(self, works: list[Work]) -> None:
         """Finds the message that the database refuses by asking for each alone."""
         if len(works) > 1:
             self._group_max = 1
-            self._requeue(works)
+            self._queues.put_back(works)
             return
         self._parts.outcomes.answer(works[0], refused_for_good(about_work(works[0]), "bad_request", utc_now()))
         self._group_max = 200
 
-    def _take_up_awaited(self, now_s: float) -> None:
-        due = [work for due_s, work in self._awaiting if due_s <= now_s]
-        if due:
-            self._awaiting = [(due_s, work) for due_s, work in self._awaiting if due_s > now_s]
-            self._requeue(due)
-
     def _answer_older_than(self, age_s: float, reason: ReturnReason, again_s: float = 1.0) -> None:
         """Messages that waited long enough go back to the scheduler."""
         now, now_s = utc_now(), self._parts.clock()
-        for queue in (self._people, self._others):
-            while queue and now_s - queue[0].waits_since_s >= age_s:
-                work = queue.popleft()
-                if work.retaken:
-                    self._awaiting.append((now_s + AWAIT_OUTCOME_S, work))
-                    continue
-                not_before = now + timedelta(seconds=max(0.0, again_s))
+        not_before = now + timedelta(seconds=max(0.0, again_s))
+        for work in self._queues.take_older(age_s, now_s):
+            if work.retaken:
+                self._queues.await_outcome(work, now_s)  # its intent may be in the ledger
+            else:
                 self._parts.outcomes.answer(work, returned(about_work(work), reason, not_before, now))
 
     async def _acquire(self, instance: Instance, now_s: float) -> bool:
