@@ -4,19 +4,24 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import httpx
 import typer
 from rich.console import Console
 
+from pombo import campaigns
 from pombo.audit.report import Incomplete, audit_folder, exit_code, print_findings
 from pombo.backing import BackingUnavailable
 from pombo.client.api import Refused
 from pombo.demo.scenario import Stuck
+from pombo.login import NotSignedIn
 from pombo.stack import RunFolder, StackFailed
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 payloads_app = typer.Typer(no_args_is_help=True, help="Provider payloads.")
 app.add_typer(payloads_app, name="payloads")
-EXPECTED = (BackingUnavailable, StackFailed, Stuck, Refused, Incomplete)
+app.add_typer(campaigns.app, name="campaign")
+app.command("login")(campaigns.login)
+EXPECTED = (BackingUnavailable, StackFailed, Stuck, Refused, Incomplete, NotSignedIn, httpx.ConnectError)
 INTERRUPTED = 130
 
 

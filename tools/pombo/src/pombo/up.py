@@ -9,12 +9,14 @@ from pombo.client.simulator import Simulator
 from pombo.demo import settings
 from pombo.demo.account import EMAIL, Login, make_account, signed_in
 from pombo.demo.fleet import add_number, four_kinds
+from pombo.demo.spreadsheet import make_spreadsheet
 from pombo.login import SavedLogin, save_login
 from pombo.stack import RunFolder, Stack, Wishes
 from pombo.stack.folder import runs_folder
 from pombo.stack.merged_logs import MergedLogs
 
 PEOPLE = 1000
+SHEET_PEOPLE = 200
 
 
 def up(console: Console) -> int:
@@ -57,6 +59,8 @@ def _prepare(stack: Stack) -> Login:
 
 def _introduce(stack: Stack, login: Login, console: Console) -> None:
     addresses = stack.addresses
+    sheet = stack.folder.path / "contatos.csv"
+    sheet.write_bytes(make_spreadsheet(SHEET_PEOPLE, 1).content)
     console.print()
     for what, value in (
         ("API", f"{addresses.api}/api/docs"),
@@ -64,7 +68,10 @@ def _introduce(stack: Stack, login: Login, console: Console) -> None:
         ("simulator", f"{addresses.simulator}/_control/stats"),
         ("Kafka", addresses.kafka_bootstrap),
         ("sign in as", f"{login.email}  {login.password}"),
-        ("try", "pombo campaign start --file contacts.csv --text 'Olá {{nome}}'   (in another terminal)"),
+        (
+            "try",
+            f"pombo campaign create --file {sheet} --text 'Olá {{{{nome}}}}' --max-delay-s 0 --min-delay-s 0 --start",
+        ),
         ("data, logs", str(stack.folder.path)),
     ):
         console.print(f"  [bold]{what:<12}[/]{value}", highlight=False, soft_wrap=True)

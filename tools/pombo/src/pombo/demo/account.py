@@ -1,13 +1,12 @@
-"""Accounts of a run: made by the operators' command, signed in through the API."""
+"""Accounts of a run: made and signed in through the API."""
 
-import re
 from dataclasses import dataclass
 
-from pombo.client.api import Api
-from pombo.stack import Service, Stack, StackFailed
+from pombo.client.api import Api, Refused
+from pombo.stack import Stack
 
 EMAIL = "demo@pombo.example"
-_MADE = re.compile(r"account (\S+) user (\S+)")
+CONFLICT = 409
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +17,17 @@ class Login:
 
 
 def make_account(stack: Stack, name: str, email: str) -> Login:
-    """`python -m campaign_api create-account`, as an operator does it. An account that is there is taken."""
+    """One that is there already (an earlier run of the same folder) is taken."""
     password = stack.secrets.login_password
-    ended = stack.run_command(Service.CAMPAIGN_API, "create-account", name, email, name, stdin=f"{password}\n")
-    found = _MADE.search(ended.stdout)
-    if found is not None:
-        return Login(email, password, found.group(1))
-    if "already" in ended.stderr:
-        with Api(stack.addresses.api) as api:
+    with Api(stack.addresses.api) as api:
+        try:
+            body = {"account_name": name, "name": name, "email": email, "password": password}
+            answer = api.post("/api/accounts", json=body)
+        except Refused as refused:
+            if refused.status != CONFLICT:
+                raise
             answer = api.sign_in(email, password)
-        return Login(email, password, answer["user"]["account_id"])
-    raise StackFailed(f"The account could not be made:\n{ended.stderr or ended.stdout}")
+    return Login(email, password, answer["user"]["account_id"])
 
 
 def signed_in(stack: Stack, login: Login) -> Api:

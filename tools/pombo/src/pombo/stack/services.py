@@ -79,6 +79,7 @@ def environment(service: Service, addresses: Addresses, secrets: Secrets, evolut
                 "EVOLUTION_API_URL": addresses.simulator,
                 "EVOLUTION_API_KEY": evolution_key,
                 "SECURE_COOKIES": "false",
+                "SIGN_UP": "true",
             }
         case Service.SENDER:
             own = {
