@@ -14,12 +14,15 @@ RUN /app/bin/pip install --require-hashes -r requirements.lock
 COPY contracts contracts
 COPY libs libs
 COPY ${FOLDER}/${SERVICE} ${FOLDER}/${SERVICE}
-RUN /app/bin/pip install --no-deps ./contracts ./libs/chassis ./libs/providers ./${FOLDER}/${SERVICE} \
+# Of our own packages only those that the service names get in; nothing but its pins came from outside.
+RUN /app/bin/pip wheel --no-deps --wheel-dir wheels ./contracts ./libs/* ./${FOLDER}/${SERVICE} \
+    && /app/bin/pip install --no-index --find-links wheels ${SERVICE} \
     && /app/bin/pip check
 
 FROM ${PYTHON_IMAGE}
 ARG SERVICE
-RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin pombo
+# /var/lib/pombo: where a volume may go, so that a new one belongs to the user (the simulator's log).
+RUN useradd --uid 10001 --no-create-home --shell /usr/sbin/nologin pombo && install -d -o pombo -g pombo /var/lib/pombo
 COPY --from=build /app /app
 ENV PATH=/app/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 POMBO_SERVICE=${SERVICE}
 USER 10001

@@ -168,6 +168,20 @@ def test_the_compose_file_uses_the_names_of_the_settings(monkeypatch: pytest.Mon
         assert services[f"migrate-{name}"]["command"] == ["migrate"]
 
 
+def test_the_compose_file_keeps_to_what_the_images_allow() -> None:
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    # Else the roles are made in the server that exists only while the database is initialised.
+    assert services["postgres"]["healthcheck"]["test"][:3] == ["CMD", "pg_isready", "-h"]
+    # A new volume belongs to root, unless the image has the folder and it belongs to the image's user.
+    (volume,) = services["provider-simulator"]["volumes"]
+    folder = volume.partition(":")[2]
+    assert f"install -d -o pombo -g pombo {folder}\n" in (ROOT / "Dockerfile").read_text()
+    for name, service in services.items():
+        if service.get("image", "").startswith("pombo/"):
+            assert service["mem_limit"], name
+            assert service["cap_drop"] == ["ALL"], name
+
+
 def test_the_pins_of_the_images_are_those_of_development() -> None:
     everything = pins(ROOT / "requirements.lock")
     for path in (ROOT / "deploy/requirements").glob("*.lock"):
