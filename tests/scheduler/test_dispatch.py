@@ -20,8 +20,8 @@ from contracts.messages import (
     MessageReturned,
     MessageSent,
 )
-from scheduler import dispatch
-from scheduler.dispatch import Dispatch, Rules, following, settle
+from scheduler.dispatch import automaton as dispatch
+from scheduler.dispatch.automaton import Dispatch, Rules, following, settle
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 ID = UUID(int=1)

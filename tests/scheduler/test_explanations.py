@@ -12,7 +12,7 @@ from contracts import topics
 from contracts.campaigns import CampaignCreated, CampaignPausing, SendingPolicy
 from contracts.operations import ExplainRequested, HoldSet, PlanPreviewRequested
 from contracts.progress import LaneExplained, PlanPreviewed
-from scheduler.forecast import Load, estimate_end, sending_s
+from scheduler.plan.forecast import Load, estimate_end, sending_s
 from scheduler_parts import (
     ACCOUNT,
     AT_ONCE,

@@ -5,7 +5,7 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scheduler.fairness import Contender, divide
+from scheduler.lane.fairness import Contender, divide
 
 ONE, TWO, THREE = (UUID(int=number) for number in (1, 2, 3))
 ACME, OTHER = UUID(int=101), UUID(int=102)

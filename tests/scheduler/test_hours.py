@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.campaigns import SendingPolicy
-from scheduler import hours
+from scheduler.lane import hours
 
 MINUTE = timedelta(minutes=1)
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from contracts.campaigns import SendingPolicy
-from scheduler import hours
-from scheduler.pacing import Lane, Run, Wait, combine, credit, lane_waits, longest, next_release, rested, run_waits
+from scheduler.lane import hours
+from scheduler.lane.pacing import Lane, Run, Wait, combine, credit, lane_waits, longest, next_release, rested, run_waits
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HORIZON_S = 5.0

@@ -3,7 +3,7 @@
 import pytest
 
 from contracts.campaigns import Step
-from scheduler.rendering import Person, fill, render, variables
+from scheduler.plan.rendering import Person, fill, render, variables
 
 MARIA = Person(phone="5511987654321", name="Maria", custom_fields={"Empresa": "Acme", "Vazio": ""})
 

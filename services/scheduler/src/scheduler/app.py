@@ -8,19 +8,19 @@ from chassis.inbox import consume
 from chassis.kafka import Producer
 from chassis.lifecycle import run_tasks
 from chassis.outbox import relay
-from scheduler.answers import Answers
-from scheduler.chores import Chores
+from scheduler.campaign.chores import Chores
+from scheduler.campaign.drains import Drains
+from scheduler.campaign.runs import Definitions
+from scheduler.campaign.timers import Timers
+from scheduler.campaign.upkeep import Upkeep
 from scheduler.consumers import Consumer, Consumers
-from scheduler.drains import Drains
-from scheduler.explanations import Explanations
-from scheduler.planning import Planning
-from scheduler.publication import Publication
-from scheduler.releases import Releasing
-from scheduler.runs import Definitions
+from scheduler.lane.explanations import Explanations
+from scheduler.lane.publication import Publication
+from scheduler.lane.releases import Releasing
+from scheduler.order.answers import Answers
+from scheduler.plan.planning import Planning
 from scheduler.settings import Settings
 from scheduler.signals import Signals
-from scheduler.timers import Timers
-from scheduler.upkeep import Upkeep
 from scheduler.worker import Worker
 
 SCHEMA = "scheduler"

@@ -19,14 +19,14 @@ from contracts.conversations import AnswerWritten, MessageReceived
 from contracts.instances import InstanceConfigured, InstanceHealthEvent
 from contracts.messages import MessageEvent
 from contracts.operations import OperationEvent
-from scheduler import opt_outs
-from scheduler.answers import Answers
-from scheduler.campaigns import Campaigns, add_recipients
-from scheduler.explanations import Explanations
+from scheduler.campaign.campaigns import Campaigns, add_recipients
+from scheduler.campaign.runs import Definitions
+from scheduler.dispatch.outcomes import Outcomes
 from scheduler.instances import Instances
-from scheduler.operations import Operations
-from scheduler.outcomes import Outcomes
-from scheduler.runs import Definitions
+from scheduler.lane.explanations import Explanations
+from scheduler.order import opt_outs
+from scheduler.order.answers import Answers
+from scheduler.order.operations import Operations
 from scheduler.settings import PacingSettings
 from scheduler.signals import Signals, Stage
 

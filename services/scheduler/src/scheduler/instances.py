@@ -20,8 +20,8 @@ from contracts.instances import (
     InstanceLimitsChanged,
     InstanceThrottled,
 )
-from scheduler import lanes
-from scheduler.campaigns import account_of
+from scheduler.campaign.campaigns import account_of
+from scheduler.lane import lanes
 from scheduler.signals import Stage
 
 # What the provider said stays until a person has acted (a new request, or the status set back to active).

@@ -7,17 +7,17 @@ from chassis import kafka
 from chassis.database import Database, driver, is_passing
 from chassis.lifecycle import backoff_s, pause
 from chassis.telemetry import counter, log
-from scheduler import lanes
-from scheduler.answers import Answers
-from scheduler.chores import Chores
-from scheduler.drains import Drains
-from scheduler.planning import Planning
-from scheduler.publication import Publication
-from scheduler.releases import Released, Releasing
+from scheduler.campaign.chores import Chores
+from scheduler.campaign.drains import Drains
+from scheduler.campaign.timers import Timers
+from scheduler.campaign.upkeep import Upkeep
+from scheduler.lane import lanes
+from scheduler.lane.publication import Publication
+from scheduler.lane.releases import Released, Releasing
+from scheduler.order.answers import Answers
+from scheduler.plan.planning import Planning
 from scheduler.settings import PacingSettings
 from scheduler.signals import Signals
-from scheduler.timers import Timers
-from scheduler.upkeep import Upkeep
 
 # Committed releases waiting for Kafka; when full, releasing waits, so that little is in memory if the process dies.
 _UNPUBLISHED_MAX = 4

@@ -30,9 +30,9 @@ from contracts.campaigns import (
     Definition,
     RecipientsAdded,
 )
-from scheduler.dispatch import CampaignStatus
-from scheduler.plan import position
-from scheduler.reports import report_rows
+from scheduler.dispatch.automaton import CampaignStatus
+from scheduler.dispatch.reports import report_rows
+from scheduler.plan.assignment import position
 from scheduler.signals import Stage
 
 _LOCK = "SELECT campaign_id FROM campaign WHERE campaign_id = ANY($1::uuid[]) ORDER BY campaign_id FOR UPDATE"

@@ -7,9 +7,9 @@ from uuid import UUID
 
 import asyncpg
 
-from scheduler import hours
+from scheduler.campaign.runs import CampaignRun
+from scheduler.lane import hours
 from scheduler.rows import Row
-from scheduler.runs import CampaignRun
 
 # Locks the day's rows in order of campaign, so that two replicas cannot spend the same allowance.
 _LOCK = """

@@ -11,14 +11,14 @@ from uuid import UUID
 import asyncpg
 
 from chassis.database import Database, driver
-from scheduler import allowances, hours, lanes, pacing
-from scheduler.fairness import Contender, divide
-from scheduler.holds import Holds
-from scheduler.lanes import LockedLane
-from scheduler.pacing import Run, Wait
-from scheduler.reports import report_rows
+from scheduler.campaign.runs import CampaignRun, Definitions
+from scheduler.dispatch.reports import report_rows
+from scheduler.lane import allowances, hours, lanes, pacing
+from scheduler.lane.fairness import Contender, divide
+from scheduler.lane.lanes import LockedLane
+from scheduler.lane.pacing import Run, Wait
+from scheduler.order.holds import Holds
 from scheduler.rows import Row
-from scheduler.runs import CampaignRun, Definitions
 from scheduler.settings import BatchSettings, PacingSettings
 
 # Locks the campaigns FOR SHARE in order of id: whoever pauses or cancels waits for this transaction.

@@ -8,10 +8,10 @@ import asyncpg
 
 from chassis.database import Database, driver
 from contracts import ids
-from scheduler.dispatch import CANCELLED
-from scheduler.reports import report_rows
+from scheduler.campaign.runs import CampaignRun, Definitions, lock_shared
+from scheduler.dispatch.automaton import CANCELLED
+from scheduler.dispatch.reports import report_rows
 from scheduler.rows import Row
-from scheduler.runs import CampaignRun, Definitions, lock_shared
 from scheduler.signals import Signals
 
 _NEXT = "SELECT campaign_id, account_id, kind FROM chore LIMIT 1 FOR UPDATE SKIP LOCKED"

@@ -7,8 +7,8 @@ from uuid import UUID
 from chassis.database import Database, driver
 from chassis.outbox import append
 from contracts.progress import CampaignBlocked, CampaignDrained
-from scheduler import lanes
-from scheduler.reports import progress
+from scheduler.dispatch.reports import progress
+from scheduler.lane import lanes
 
 _CANDIDATES = """
 SELECT campaign_id, account_id, run_epoch, planned_dispatches, drained_count, statement_timestamp() AS now FROM campaign

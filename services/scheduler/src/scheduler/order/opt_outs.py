@@ -10,10 +10,11 @@ from chassis.database import driver
 from chassis.kafka import Received
 from contracts import ids
 from contracts.contacts import ContactOptedIn, ContactOptedOut
-from scheduler import dispatches, lanes
-from scheduler.campaigns import account_of
-from scheduler.reports import report_rows
-from scheduler.runs import Definitions, lock_shared
+from scheduler.campaign.campaigns import account_of
+from scheduler.campaign.runs import Definitions, lock_shared
+from scheduler.dispatch import dispatches
+from scheduler.dispatch.reports import report_rows
+from scheduler.lane import lanes
 from scheduler.signals import Stage
 
 _ADD = "INSERT INTO opt_out (account_id, recipient_key) VALUES ($1, $2) ON CONFLICT DO NOTHING"

@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from contracts.progress import FINAL_STATES, DispatchChange
-from scheduler.dispatch import Dispatch
+from scheduler.dispatch.automaton import Dispatch
 from scheduler.rows import Row
 
 _FIELDS = """dispatch_id, account_id, campaign_id, recipient_id, contact_id, instance_id, step, state, waits, reason,

@@ -10,12 +10,13 @@ import asyncpg
 
 from contracts.operations import ExplainRequested, PlanPreviewRequested
 from contracts.progress import LaneExplained, PlanPreviewed
-from scheduler import bindings, hours, lanes, pacing
-from scheduler.forecast import Load, estimate_end
-from scheduler.holds import Holds
-from scheduler.pacing import Run, Wait
+from scheduler.campaign.runs import CampaignRun, Definitions
+from scheduler.lane import hours, lanes, pacing
+from scheduler.lane.pacing import Run, Wait
+from scheduler.order.holds import Holds
+from scheduler.plan import bindings
+from scheduler.plan.forecast import Load, estimate_end
 from scheduler.rows import Row
-from scheduler.runs import CampaignRun, Definitions
 
 _RUN = """
 SELECT campaign_id, account_id, status, run_epoch, definition_version FROM campaign

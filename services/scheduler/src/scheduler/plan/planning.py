@@ -13,12 +13,13 @@ from chassis.outbox import append
 from chassis.telemetry import counter
 from contracts.campaigns import Definition
 from contracts.progress import DispatchChange
-from scheduler import bindings, lanes
-from scheduler.dispatch import CANCELLED
-from scheduler.plan import Candidate, Listed, PlannedDispatch, allocate, correct, expand
-from scheduler.reports import Changed, report
+from scheduler.campaign.runs import CampaignRun, Definitions, lock_shared
+from scheduler.dispatch.automaton import CANCELLED
+from scheduler.dispatch.reports import Changed, report
+from scheduler.lane import lanes
+from scheduler.plan import bindings
+from scheduler.plan.assignment import Candidate, Listed, PlannedDispatch, allocate, correct, expand
 from scheduler.rows import Row
-from scheduler.runs import CampaignRun, Definitions, lock_shared
 from scheduler.signals import Signals
 
 # A started campaign whose chunks are all in, whatever came first. Index campaign_active.

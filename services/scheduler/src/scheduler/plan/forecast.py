@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from contracts.campaigns import SendingPolicy
-from scheduler import hours
-from scheduler.pacing import combine
+from scheduler.lane import hours
+from scheduler.lane.pacing import combine
 
 _WINDOWS_MAX = 1000
 # Between release and outcome, where messages go one by one.

@@ -12,9 +12,10 @@ from chassis.kafka import Received
 from contracts import ids
 from contracts.conversations import AnswerContent, AnswerWritten, MessageReceived
 from contracts.messages import Content
-from scheduler import bindings, lanes
-from scheduler.campaigns import account_of
-from scheduler.reports import Changed, describe, report
+from scheduler.campaign.campaigns import account_of
+from scheduler.dispatch.reports import Changed, describe, report
+from scheduler.lane import lanes
+from scheduler.plan import bindings
 from scheduler.rows import Row
 from scheduler.settings import PacingSettings
 

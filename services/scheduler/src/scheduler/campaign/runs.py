@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 
 from contracts.campaigns import Definition
-from scheduler.dispatch import CampaignStatus, Rules
+from scheduler.dispatch.automaton import CampaignStatus, Rules
 
 _LOCK = """
 SELECT campaign_id, account_id, status, run_epoch, definition_version FROM campaign

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from contracts.campaigns import SendingPolicy
-from scheduler import hours
+from scheduler.lane import hours
 
 WaitReason = Literal[
     "campaign_not_running",

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import asyncpg
 
-from scheduler.runs import CampaignRun
+from scheduler.campaign.runs import CampaignRun
 
 NOBODY = UUID(int=0)
 _LOAD = "SELECT account_id, scope, key FROM hold WHERE held"

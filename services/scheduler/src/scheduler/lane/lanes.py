@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from scheduler.pacing import Lane
+from scheduler.lane.pacing import Lane
 from scheduler.rows import Row
 
 COLUMNS = """

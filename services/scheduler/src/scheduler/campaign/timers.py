@@ -5,7 +5,7 @@ from datetime import datetime
 from chassis.database import Database, driver
 from chassis.outbox import append
 from contracts.progress import CampaignDue
-from scheduler.reports import progress
+from scheduler.dispatch.reports import progress
 from scheduler.signals import Signals
 
 # Index dispatch_due. A row that another transaction holds is left for the next look. The dispatch's own wait has ended,

@@ -13,13 +13,15 @@ from chassis.database import driver
 from chassis.kafka import Received
 from contracts import ids
 from contracts.messages import MessageReturned, Outcome
-from scheduler import allowances, dispatch, dispatches, lanes, pacing
-from scheduler.dispatch import Rules
-from scheduler.dispatches import Loaded
-from scheduler.lanes import LockedLane
-from scheduler.reports import Changed, describe, report
+from scheduler.campaign.runs import CampaignRun, Definitions, lock_shared
+from scheduler.dispatch import automaton as dispatch
+from scheduler.dispatch import dispatches
+from scheduler.dispatch.automaton import Rules
+from scheduler.dispatch.dispatches import Loaded
+from scheduler.dispatch.reports import Changed, describe, report
+from scheduler.lane import allowances, lanes, pacing
+from scheduler.lane.lanes import LockedLane
 from scheduler.rows import Row
-from scheduler.runs import CampaignRun, Definitions, lock_shared
 from scheduler.settings import PacingSettings
 from scheduler.signals import Stage
 

@@ -20,14 +20,18 @@ from contracts.operations import (
     UnresolvedDecided,
 )
 from contracts.progress import LaneExplained, PlanPreviewed
-from scheduler import chores, dispatch, dispatches, holds, lanes
-from scheduler.campaigns import account_of
-from scheduler.dispatch import CANCELLED
-from scheduler.explanations import Explanations
-from scheduler.outcomes import change_rows, follow
-from scheduler.reports import progress, report, report_rows
+from scheduler.campaign import chores
+from scheduler.campaign.campaigns import account_of
+from scheduler.campaign.runs import Definitions, lock_shared
+from scheduler.dispatch import automaton as dispatch
+from scheduler.dispatch import dispatches
+from scheduler.dispatch.automaton import CANCELLED
+from scheduler.dispatch.outcomes import change_rows, follow
+from scheduler.dispatch.reports import progress, report, report_rows
+from scheduler.lane import lanes
+from scheduler.lane.explanations import Explanations
+from scheduler.order import holds
 from scheduler.rows import Row
-from scheduler.runs import Definitions, lock_shared
 from scheduler.signals import Stage
 
 # All of the filter's fields must match. Index dispatch_dead where a campaign is given, else a scan of the account.

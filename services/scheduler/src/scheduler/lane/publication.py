@@ -15,9 +15,9 @@ from contracts.campaigns import Definition
 from contracts.ids import Address
 from contracts.messages import Content, MessageQueued
 from contracts.topics import MESSAGE_QUEUED, SCHEDULER
-from scheduler.rendering import Person, render
+from scheduler.campaign.runs import CampaignRun, Definitions
+from scheduler.plan.rendering import Person, render
 from scheduler.rows import Row
-from scheduler.runs import CampaignRun, Definitions
 from scheduler.settings import PacingSettings
 
 _PEOPLE = """

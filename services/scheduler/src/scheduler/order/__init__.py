@@ -1,0 +1,1 @@
+"""What people order: answers, dead letters, opt-outs, kill-switches."""

@@ -1,0 +1,1 @@
+"""Who is sent what from which number: the plan of a started campaign."""
