@@ -19,6 +19,7 @@ from chassis.settings import KafkaSettings
 from contracts import topics
 from contracts.campaigns import CampaignPausing
 from contracts.ids import message_id
+from contracts.instances import BreakerOpened, InstanceThrottled
 from contracts.messages import (
     MessageAmbiguous,
     MessageFailed,
@@ -62,7 +63,7 @@ class Stage:
         campaign = fields.pop("campaign_id", None) or uuid4()
         messages = [queued(number, campaign_id=campaign, **fields) for number in range(count)]
         self.asked |= {str(message.dispatch_id): (instance_id, message) for message in messages}
-        self.mine |= {*self.asked, str(campaign)}
+        self.mine |= {*self.asked, str(campaign), str(instance_id)}
         await self.producer.publish([to_queue(instance_id, message) for message in messages])
         return [message.dispatch_id for message in messages]
 
@@ -108,8 +109,8 @@ def _statuses(body: Any) -> list[dict[str, Any]]:
 
 @asynccontextmanager
 async def _listening(bootstrap: str, told: list[Received]) -> AsyncIterator[None]:
-    """Keeps what is said on message-sent and campaign-progress from now on."""
-    names = (topics.MESSAGE_SENT.name, topics.CAMPAIGN_PROGRESS.name)
+    """Keeps what is said on message-sent, campaign-progress and instance-health from now on."""
+    names = (topics.MESSAGE_SENT.name, topics.CAMPAIGN_PROGRESS.name, topics.INSTANCE_HEALTH.name)
     consumer = AIOKafkaConsumer(*names, bootstrap_servers=bootstrap, enable_auto_commit=False)
     await consumer.start()
     await consumer.seek_to_end()
@@ -152,9 +153,10 @@ def make_stage(database_factory: MakeDatabase, kafka_bootstrap: str, tmp_path: P
     return make
 
 
-async def _set_up(stage: Stage, **limits: Any) -> UUID:
+async def _set_up(stage: Stage, *, token: str = "", faults: dict[str, float] | None = None, **limits: Any) -> UUID:
     instance_id, number = uuid4(), uuid4().hex[:15]
-    await add_meta_number(stage.simulator.http, stage.simulator.url, number, stage.hooks.url)
+    more = ({"token": token} if token else {}) | ({} if faults is None else {"faults": faults})
+    await add_meta_number(stage.simulator.http, stage.simulator.url, number, stage.hooks.url, **more)
     await stage.producer.publish([configured(instance_id, stage.simulator.url, number, **limits)])
     return instance_id
 
@@ -244,3 +246,43 @@ async def test_after_gate_closed_nothing_of_the_campaign_leaves(make_stage: Call
         assert len(stage.simulator.lines("request_open")) == sent_at_close
         assert {event.reason for event in stage.of(MessageReturned)} <= {"paused", "expired"}
         assert stage.of(GateClosed) == [GateClosed(run_epoch=1)]
+
+
+async def test_refused_credentials_stop_the_instance_and_keep_its_messages(make_stage: Callable[..., Any]) -> None:
+    async with make_stage() as stage:
+        instance_id = await _set_up(stage, token="another")
+        stage.senders.start()
+        await stage.queue(instance_id, 60)
+
+        def told() -> bool:
+            return bool(stage.of(BreakerOpened)) and len(stage.dispatches(MessageFailed, MessageReturned)) == 60
+
+        await eventually(told, deadline_s=60)
+
+        assert {(event.reason, event.until) for event in stage.of(BreakerOpened)} == {("credentials", None)}
+        failed = stage.of(MessageFailed)
+        assert {(event.reason, event.retryable, event.counts) for event in failed} == {("credentials", True, False)}
+        assert len(failed) < 60, "what had not left was kept"
+        assert "instance_stopped" in {event.reason for event in stage.of(MessageReturned)}
+
+
+async def test_a_throttled_number_rests_and_its_retries_do_not_count(make_stage: Callable[..., Any]) -> None:
+    async with make_stage({"faults": {"throttled_share": 1.0}}) as stage:
+        instance_id = await _set_up(stage, messages_per_second=20, target_per_second=20)
+        healthy = await _set_up(stage, messages_per_second=20, target_per_second=20, faults={"throttled_share": 0.0})
+        stage.senders.start()
+        throttled = {str(key) for key in await stage.queue(instance_id, 40)}
+        fine = {str(key) for key in await stage.queue(healthy, 40)}
+
+        async def told() -> bool:
+            await stage.release_again()
+            answered = stage.dispatches(MessageFailed, MessageReturned)
+            return fine <= stage.dispatches(MessageSent) and throttled <= answered and bool(stage.of(InstanceThrottled))
+
+        await eventually(told, deadline_s=60)
+
+        failed = stage.of(MessageFailed)
+        assert {(event.reason, event.counts) for event in failed} == {("number_rate", False)}
+        assert all(event.not_before is not None for event in failed)
+        assert len(failed) < 40, "the lane rests instead of hammering"
+        assert {event.reason for event in stage.of(MessageReturned)} <= {"throttled", "expired"}

@@ -73,7 +73,7 @@ class App:
         self._alarms = Alarms(self._database, spawn=self._spawn, changed=self._instances.wake.set, clock=self._clock)
         self._sweeps = Sweeps(self._database, settings)
         self._look_ups = LookUps(self._database, self._gateway, self._instances, settings)
-        self._connections = Connections(self._database, self._gateway, self._instances)
+        self._connections = Connections(self._database, self._gateway, self._instances, settings.webhook_base_url)
         self._requests: asyncio.TaskGroup | None = None
         self._parts = Parts(settings, self._instances, self._owners, self._intents, self._outcomes, self._clock)
 

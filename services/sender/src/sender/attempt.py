@@ -88,18 +88,18 @@ def record(state: State, delivered: bool, finding: Finding) -> State | None:
             assert_never(finding)
 
 
-def classify(outcome: SendOutcome, now: datetime) -> Finding:
-    """What a provider's answer to our request proves about the attempt."""
+def classify(outcome: SendOutcome, now: datetime, rest_s: float = THROTTLED_REST_S) -> Finding:
+    """What a provider's answer to our request proves about the attempt. `rest_s`: for rate errors that name none."""
     match outcome:
         case Accepted(provider_message_id=identity, canonical=canonical):
             return WasAccepted(identity, by="answer", address=canonical)
         case NotSent(reason=reason):
             return NeverLeft(reason)
         case Throttled(failure=failure, retry_after_s=after_s, code=code, text=text):
-            rest_s = after_s if after_s is not None else failure.retry_after_s or THROTTLED_REST_S
+            wait_s = after_s if after_s is not None else failure.retry_after_s or rest_s
             return WasRejected(
                 failure.name, retryable=True, counts=False, by="answer", code=code, detail=text,
-                not_before=now + timedelta(seconds=clamp_retry_after(rest_s)),
+                not_before=now + timedelta(seconds=clamp_retry_after(wait_s)),
             )  # fmt: skip
         case Rejected(failure=failure, code=code, text=text, retryable=retryable):
             stops = failure.stops in ("instance", "host", "portfolio")

@@ -63,7 +63,8 @@ WHERE instance_id = $1
 class Connections:
     """Runs in every sender; a claim keeps two from making the same call."""
 
-    def __init__(self, database: Database, gateway: Gateway, instances: Instances) -> None:
+    def __init__(self, database: Database, gateway: Gateway, instances: Instances, webhook_base_url: str) -> None:
+        self._webhook_base_url = webhook_base_url.rstrip("/")
         self._database = database
         self._gateway = gateway
         self._instances = instances
@@ -95,7 +96,11 @@ class Connections:
         except UnreadableSecret:
             await self._tell(instance_id, row["account_id"], [_gave_up("credentials_unreadable", utc_now())], config)
             return
-        requests = plan(config, row["made_version"], account, PROVIDERS[config.provider])
+        webhook = WebhookTarget(
+            url=config.webhook_url or webhook_address(self._webhook_base_url, instance_id, config, account),
+            key=account.credentials.get(WEBHOOK_KEY, ""),
+        )
+        requests = plan(config, row["made_version"], account, webhook, PROVIDERS[config.provider])
         connecting = config.wanted == "connected"
         answers = await self._call(PROVIDERS[config.provider], requests, stop_at_failure=connecting)
         failed = find_failure(answers, connecting=connecting)
@@ -152,10 +157,9 @@ class Connections:
 
 
 def plan(
-    config: InstanceConfigured, made_version: int, account: Account, provider: Provider
+    config: InstanceConfigured, made_version: int, account: Account, webhook: WebhookTarget, provider: Provider
 ) -> tuple[HttpRequest, ...]:
     """The calls that make the wish so; only the webhook's where the wish itself was fulfilled before."""
-    webhook = WebhookTarget(url=config.webhook_url or "", key=account.credentials.get(WEBHOOK_KEY, ""))
     match config.wanted:
         case "connected":
             if config.wanted_version <= made_version:
@@ -169,6 +173,19 @@ def plan(
             return ()
         case _:
             assert_never(config.wanted)
+
+
+def webhook_address(base_url: str, instance_id: UUID, config: InstanceConfigured, account: Account) -> str:
+    """Our own door for this provider."""
+    match config.provider:
+        case "evolution_web" | "evolution_cloud":
+            return f"{base_url}/api/webhook/evolution/{instance_id}"
+        case "meta_cloud":
+            return f"{base_url}/api/webhook/meta"
+        case "zapi":
+            return f"{base_url}/api/webhook/zapi/{account.credentials.get(WEBHOOK_KEY, '')}"
+        case _:
+            assert_never(config.provider)
 
 
 def find_failure(answers: Sequence[CallAnswer], *, connecting: bool) -> CallFailed | None:

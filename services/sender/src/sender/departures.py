@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from chassis.lifecycle import utc_now
 from providers.protocol import Accepted, Ambiguous, NotSent, Rejected, SendOutcome, Throttled
 from sender import breaker, throttle
-from sender.attempt import THROTTLED_REST_S, Finding, NeverLeft, clamp_retry_after, classify
+from sender.attempt import Finding, NeverLeft, clamp_retry_after, classify
 from sender.gateway import Gateway
 from sender.outcomes import Outcome, OutcomeWriter
 from sender.ownership import Lease, holds
@@ -137,7 +137,7 @@ class Departures:
         outcome = await self._gateway.send(ready.instance, outbound(work.message), work.traceparent)
         self._crash_point("after_answer")
         self._react(ready.instance, outcome)
-        self._end(ready, classify(outcome, utc_now()))
+        self._end(ready, classify(outcome, utc_now(), self._settings.rest_s))
 
     def _end(self, ready: _Ready, finding: Finding) -> None:
         self._outcomes.put(Outcome(ready.work, ready.lease.epoch, finding))
@@ -152,7 +152,7 @@ class Departures:
             case Throttled(scope=scope, retry_after_s=after_s, code=code):
                 self._note(instance, "success", "")
                 if scope != "pair":
-                    rest_s = clamp_retry_after(after_s if after_s is not None else THROTTLED_REST_S)
+                    rest_s = clamp_retry_after(after_s if after_s is not None else self._settings.rest_s)
                     self.rest_until_s = max(self.rest_until_s, self._clock() + rest_s)
                     self._alarm.throttled(instance, instance.rate.per_second, code)
             case Rejected(failure=failure):

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from chassis.settings import SecretsSettings, ServiceSettings
+from sender.attempt import THROTTLED_REST_S
 
 
 class Settings(ServiceSettings):
@@ -44,14 +45,15 @@ class Settings(ServiceSettings):
 
     unknown_wait_s: float = Field(5.0, description="how long a message waits for its instance to become known")
     owner_wait_s: float = Field(8.0, description="how long a message waits for the instance's last owner to let go")
-    rest_s: float = Field(5.0, description="how long a throttled lane rests unless the provider says otherwise")
+    rest_s: float = Field(THROTTLED_REST_S, description="rest of a throttled lane unless the provider says how long")
     breaker_failures: int = Field(10, description="failures in a row that stop an instance")
     breaker_open_s: float = 30.0
-    lane_queue_max: int = Field(20_000, description="messages waiting in lanes above which fetching pauses")
     config_poll_s: float = Field(0.5, description="between two looks for changed instances")
     commit_s: float = 1.0
     drain_s: float = Field(10.0, description="how long a stop waits for requests under way")
 
-    webhook_base_url: str = Field("", description="our public address, for gateways to post to")
+    webhook_base_url: str = Field(
+        "", description="our public address, for gateways to post to where the instance names none"
+    )
 
     test_mode: bool = Field(False, description="whether CRASH_AT=<point>:<nth> is heeded")
