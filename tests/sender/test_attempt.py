@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from providers import failures
 from providers.protocol import Accepted, Ambiguous, NotSent, Rejected, SendOutcome, Throttled
-from sender.attempt import (
+from sender.ledger.attempt import (
     RETRY_AFTER_MAX_S,
     Finding,
     NeverLeft,

@@ -1,6 +1,6 @@
 """The circuit breaker as a table."""
 
-from sender.breaker import CLOSED, Closed, HalfOpen, Open, Policy, note, permit, reopens_at
+from sender.lane.breaker import CLOSED, Closed, HalfOpen, Open, Policy, note, permit, reopens_at
 
 POLICY = Policy(failures=3, open_s=30.0, probe_s=75.0)
 

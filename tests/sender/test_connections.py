@@ -10,7 +10,7 @@ from providers.calls import CallDone, CallFailed, InstanceMade, QrAnswered, Stat
 from providers.failures import NO_SUCH_INSTANCE, OPERATION_REFUSED
 from providers.protocol import Account
 from providers.registry import PROVIDERS
-from sender.connections import find_failure, plan, tell, webhook_address
+from sender.instance.connections import find_failure, plan, tell, webhook_address
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 ACCOUNT = Account("evolution_web", server_url="http://gw", instance_name="loja", credentials={"webhook_key": "k"})

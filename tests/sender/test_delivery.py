@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sender.attempt import State
-from sender.delivery import (
+from sender.instance.ownership import OwnerRow
+from sender.lane.quota import WINDOW_S, Quota
+from sender.lane.throttle import Rate
+from sender.ledger.attempt import State
+from sender.ledger.delivery import (
     AlreadyInFlight,
     AnswerAgain,
     Candidate,
@@ -24,9 +27,6 @@ from sender.delivery import (
     Refuse,
     admit,
 )
-from sender.ownership import OwnerRow
-from sender.quota import WINDOW_S, Quota
-from sender.throttle import Rate
 
 NOW_S = 1_800_000_000.0
 ACCOUNT, DISPATCH = UUID(int=1), UUID(int=2)

@@ -5,7 +5,7 @@ import socket
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from sender.egress import CheckedResolver, Egress, ForbiddenAddress
+from sender.gateway.egress import CheckedResolver, Egress, ForbiddenAddress
 
 FORBIDDEN = [
     "http://127.0.0.1/",

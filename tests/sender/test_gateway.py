@@ -12,8 +12,8 @@ from contracts.instances import InstanceConfigured
 from providers.protocol import Accepted, Account, Ambiguous, Content, NotSent, OutboundMessage, SendOutcome
 from providers.protocol import Address as ProviderAddress
 from providers.registry import PROVIDERS
-from sender.gateway import Gateway
-from sender.throttle import Rate
+from sender.gateway.client import Gateway
+from sender.lane.throttle import Rate
 from sender.work import Instance
 from sender_parts import ACCOUNT, settings
 

@@ -23,19 +23,20 @@ from contracts.messages import MessageQueued
 from pombo import backing
 from providers.protocol import Account
 from providers.registry import PROVIDERS
-from sender import evidence, gates
-from sender.attempt import Finding, NeverLeft, NoAnswer, WasAccepted, WasRejected
-from sender.delivery import AlreadyInFlight, AnswerAgain, Decision, Fail, Fenced, Intend, Refuse
-from sender.evidence import Report
-from sender.gateway import Gateway
-from sender.instances import Instances
-from sender.intents import IntentStore
-from sender.look_ups import LookUps
-from sender.outcomes import Outcome, OutcomeWriter
-from sender.owners import Owners
-from sender.reconcile import hash_text
-from sender.sweeps import Sweeps
-from sender.throttle import Rate
+from sender import gates
+from sender.gateway.client import Gateway
+from sender.instance.instances import Instances
+from sender.instance.owners import Owners
+from sender.lane.throttle import Rate
+from sender.ledger.attempt import Finding, NeverLeft, NoAnswer, WasAccepted, WasRejected
+from sender.ledger.delivery import AlreadyInFlight, AnswerAgain, Decision, Fail, Fenced, Intend, Refuse
+from sender.ledger.intents import IntentStore
+from sender.ledger.outcomes import Outcome, OutcomeWriter
+from sender.settlement import evidence
+from sender.settlement.evidence import Report
+from sender.settlement.look_ups import LookUps
+from sender.settlement.reconcile import hash_text
+from sender.settlement.sweeps import Sweeps
 from sender.work import Group, Instance, Work
 from sender_parts import ACCOUNT, BOX, migrated, queued, rows, settings
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sender.quota import WINDOW_S, Charged, Full, Quota, charge
+from sender.lane.quota import WINDOW_S, Charged, Full, Quota, charge
 
 people = st.sampled_from("abcdefgh")
 steps = st.lists(st.tuples(people, st.sampled_from([1, 3600, WINDOW_S // 3, WINDOW_S])), max_size=60)

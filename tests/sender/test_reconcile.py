@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sender.attempt import WasAccepted, WasRejected
-from sender.reconcile import Echo, OpenAttempt, hash_text, is_unresolved, match_echo, pair_echoes, read_status
+from sender.ledger.attempt import WasAccepted, WasRejected
+from sender.settlement.reconcile import (
+    Echo,
+    OpenAttempt,
+    hash_text,
+    is_unresolved,
+    match_echo,
+    pair_echoes,
+    read_status,
+)
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 TEXT = hash_text("Olá, Ana")

@@ -6,7 +6,7 @@ from math import floor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sender.throttle import (
+from sender.lane.throttle import (
     Rate,
     Refused,
     Taken,

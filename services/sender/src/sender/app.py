@@ -15,21 +15,21 @@ from chassis.kafka import Producer
 from chassis.lifecycle import crash_point
 from chassis.outbox import relay
 from chassis.secrets import SecretBox
-from sender.alarms import Alarms
-from sender.batching import IntentBatcher
-from sender.connections import Connections
 from sender.consumers import CONTROL, EVIDENCE, Control, Evidence
-from sender.departures import Departures
-from sender.gateway import Gateway
+from sender.gateway.client import Gateway
 from sender.health_line import tell_health
-from sender.instances import Instances
-from sender.intents import IntentStore
-from sender.lane import Lane, Parts
-from sender.look_ups import LookUps
-from sender.outcomes import OutcomeWriter
-from sender.owners import Owners
+from sender.instance.alarms import Alarms
+from sender.instance.connections import Connections
+from sender.instance.instances import Instances
+from sender.instance.owners import Owners
+from sender.lane.departures import Departures
+from sender.lane.lane import Lane, Parts
+from sender.ledger.batching import IntentBatcher
+from sender.ledger.intents import IntentStore
+from sender.ledger.outcomes import OutcomeWriter
 from sender.settings import Settings
-from sender.sweeps import Sweeps
+from sender.settlement.look_ups import LookUps
+from sender.settlement.sweeps import Sweeps
 from sender.worker import Worker
 
 SCHEMA = "sender"

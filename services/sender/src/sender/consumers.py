@@ -23,11 +23,12 @@ from contracts.ids import read_attempt_label, recipient_key
 from contracts.instances import InstanceBanned, InstanceConfigured, InstanceConnected, InstanceDisconnected
 from contracts.operations import HoldSet, UnresolvedDecided
 from contracts.statuses import StatusReceived
-from sender import evidence, gates
-from sender.attempt import WasAccepted
-from sender.evidence import Report
-from sender.reconcile import hash_text
-from sender.settlement import Refund, refund, settle
+from sender import gates
+from sender.ledger.attempt import WasAccepted
+from sender.settlement import evidence
+from sender.settlement.evidence import Report
+from sender.settlement.reconcile import hash_text
+from sender.settlement.settling import Refund, refund, settle
 from sender.work import template_gate
 
 CONTROL = Subscription(

@@ -3,7 +3,7 @@
 from pydantic import Field
 
 from chassis.settings import SecretsSettings, ServiceSettings
-from sender.attempt import THROTTLED_REST_S
+from sender.ledger.attempt import THROTTLED_REST_S
 
 
 class Settings(ServiceSettings):

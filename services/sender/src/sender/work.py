@@ -8,8 +8,8 @@ from contracts.ids import Address, attempt_label, recipient_key
 from contracts.instances import InstanceConfigured
 from contracts.messages import MessageQueued
 from providers import protocol
-from sender.delivery import Candidate, GateKey
-from sender.throttle import Rate
+from sender.lane.throttle import Rate
+from sender.ledger.delivery import Candidate, GateKey
 
 EVERYTHING: GateKey = ("everything", "")
 Position = tuple[str, int, int]

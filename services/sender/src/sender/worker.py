@@ -21,9 +21,9 @@ from chassis.settings import KafkaSettings
 from chassis.telemetry import log
 from contracts.messages import MessageQueued
 from contracts.topics import MESSAGE_QUEUED
-from sender.lane import Lane
+from sender.instance.ownership import lease_from
+from sender.lane.lane import Lane
 from sender.offsets import Watermark
-from sender.ownership import lease_from
 from sender.settings import Settings
 from sender.work import Work
 

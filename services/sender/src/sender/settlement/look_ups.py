@@ -10,12 +10,12 @@ from chassis.database import Database, driver
 from chassis.lifecycle import utc_now
 from chassis.telemetry import log
 from providers.calls import Found
-from sender.attempt import WasAccepted
 from sender.consumers import give_back
-from sender.gateway import Gateway, NotConnected, ResponseTooLarge
-from sender.instances import Instances
+from sender.gateway.client import Gateway, NotConnected, ResponseTooLarge
+from sender.instance.instances import Instances
+from sender.ledger.attempt import WasAccepted
 from sender.settings import Settings
-from sender.settlement import read_queued, settle
+from sender.settlement.settling import read_queued, settle
 from sender.work import outbound
 
 BEFORE = timedelta(seconds=5)  # gateways' clocks

@@ -21,8 +21,8 @@ from contracts.messages import (
 )
 from contracts.topics import MESSAGE_SENT, SENDER
 from providers.protocol import Address as ProviderAddress
-from sender.attempt import Finding, NeverLeft, NoAnswer, NoEvidence, State, WasAccepted, WasRejected
-from sender.delivery import LedgerEntry
+from sender.ledger.attempt import Finding, NeverLeft, NoAnswer, NoEvidence, State, WasAccepted, WasRejected
+from sender.ledger.delivery import LedgerEntry
 from sender.work import from_provider
 
 

@@ -9,11 +9,12 @@ from uuid import UUID
 import asyncpg
 
 from chassis.database import Database, driver
-from sender import delivery, throttle
-from sender.delivery import Admission, GateKey, Intend, Limiter, Loaded
-from sender.loading import Locked, QuotaKey, load, quota_key
-from sender.quota import Quota
-from sender.reconcile import hash_text
+from sender.lane import throttle
+from sender.lane.quota import Quota
+from sender.ledger import delivery
+from sender.ledger.delivery import Admission, GateKey, Intend, Limiter, Loaded
+from sender.ledger.loading import Locked, QuotaKey, load, quota_key
+from sender.settlement.reconcile import hash_text
 from sender.work import Group
 
 _MAKE_GATES = """

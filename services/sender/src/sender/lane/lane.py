@@ -13,16 +13,16 @@ from uuid import UUID
 from chassis.lifecycle import utc_now
 from chassis.telemetry import log
 from contracts.messages import ReturnReason
-from sender import breaker, throttle
-from sender.answers import refused_for_good, returned, tell_again
-from sender.batching import GroupRefused, IntentBatcher, IntentsFailed
-from sender.delivery import AlreadyInFlight, AnswerAgain, Decision, Fail, Fenced, Intend, Refuse
-from sender.departures import Departures
-from sender.instances import Instances
-from sender.outcomes import OutcomeWriter, about_work
-from sender.owners import Owners
-from sender.ownership import Lease, holds, lease_from
-from sender.queues import Queues
+from sender.instance.instances import Instances
+from sender.instance.owners import Owners
+from sender.instance.ownership import Lease, holds, lease_from
+from sender.lane import breaker, throttle
+from sender.lane.departures import Departures
+from sender.lane.queues import Queues
+from sender.ledger.answers import refused_for_good, returned, tell_again
+from sender.ledger.batching import GroupRefused, IntentBatcher, IntentsFailed
+from sender.ledger.delivery import AlreadyInFlight, AnswerAgain, Decision, Fail, Fenced, Intend, Refuse
+from sender.ledger.outcomes import OutcomeWriter, about_work
 from sender.settings import Settings
 from sender.work import Group, Instance, Work
 

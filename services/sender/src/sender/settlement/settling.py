@@ -17,8 +17,8 @@ from chassis.kafka import Outgoing
 from chassis.outbox import append
 from contracts.codec import decode
 from contracts.messages import MessageQueued
-from sender.answers import About, tell, write_address
-from sender.attempt import Finding, NeverLeft, NoAnswer, NoEvidence, State, WasAccepted, WasRejected, record
+from sender.ledger.answers import About, tell, write_address
+from sender.ledger.attempt import Finding, NeverLeft, NoAnswer, NoEvidence, State, WasAccepted, WasRejected, record
 
 Key = tuple[UUID, UUID, int]  # account, dispatch, attempt
 

@@ -17,7 +17,7 @@ from providers.protocol import (
     UnsendableMessage,
     read_transport_failure,
 )
-from sender.egress import CheckedResolver, Egress, ForbiddenAddress
+from sender.gateway.egress import CheckedResolver, Egress, ForbiddenAddress
 from sender.settings import Settings
 from sender.work import Instance
 

@@ -13,12 +13,12 @@ from chassis.telemetry import log
 from contracts import ids
 from contracts.progress import GateClosed
 from contracts.topics import CAMPAIGN_PROGRESS, SENDER
-from sender.attempt import Finding, NoAnswer, NoEvidence
 from sender.consumers import give_back
-from sender.evidence import fit_kept
-from sender.reconcile import is_unresolved
+from sender.ledger.attempt import Finding, NoAnswer, NoEvidence
 from sender.settings import Settings
-from sender.settlement import Key, settle
+from sender.settlement.evidence import fit_kept
+from sender.settlement.reconcile import is_unresolved
+from sender.settlement.settling import Key, settle
 
 BATCH = 500
 

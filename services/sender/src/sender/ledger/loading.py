@@ -7,9 +7,9 @@ from uuid import UUID
 
 import asyncpg
 
-from sender.delivery import Gate, GateKey, LedgerEntry
-from sender.ownership import OwnerRow
-from sender.quota import WINDOW_S, Quota
+from sender.instance.ownership import OwnerRow
+from sender.lane.quota import WINDOW_S, Quota
+from sender.ledger.delivery import Gate, GateKey, LedgerEntry
 from sender.work import Group
 
 # Locks the owners' rows. The planner must not take a ledger that has no statistics yet for a small table.

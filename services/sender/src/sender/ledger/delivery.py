@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import Literal
 from uuid import UUID
 
-from sender import throttle
-from sender.attempt import NOT_ACCEPTED, State
-from sender.ownership import OwnerRow, is_fenced
-from sender.quota import Charged, Full, Quota, charge
+from sender.instance.ownership import OwnerRow, is_fenced
+from sender.lane import throttle
+from sender.lane.quota import Charged, Full, Quota, charge
+from sender.ledger.attempt import NOT_ACCEPTED, State
 
 GateKey = tuple[str, str]
 Reason = Literal["paused", "cancelled", "held", "quota", "pair_rate", "throttled", "expired"]

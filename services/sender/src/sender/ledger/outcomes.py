@@ -15,9 +15,9 @@ from chassis.kafka import Outgoing, Producer
 from chassis.lifecycle import utc_now
 from chassis.telemetry import counter, log
 from contracts.messages import MessageQueued
-from sender.answers import About, tell
-from sender.attempt import Finding, NeverLeft, NoAnswer, State, WasAccepted, WasRejected
-from sender.settlement import Refund, columns, refund, settle
+from sender.ledger.answers import About, tell
+from sender.ledger.attempt import Finding, NeverLeft, NoAnswer, State, WasAccepted, WasRejected
+from sender.settlement.settling import Refund, columns, refund, settle
 from sender.work import Work
 
 # Only attempts still at intent of our own epoch; what is not returned is settled the long way.

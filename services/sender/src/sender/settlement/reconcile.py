@@ -8,7 +8,7 @@ from typing import Literal
 from uuid import UUID
 
 from providers.failures import FAILURES
-from sender.attempt import Finding, State, WasAccepted, WasRejected
+from sender.ledger.attempt import Finding, State, WasAccepted, WasRejected
 
 ARRIVED = frozenset({"delivered", "read", "played"})
 # Clocks of gateways are not ours: an echo may seem a little older than the intent that caused it.

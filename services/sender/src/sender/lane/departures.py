@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from chassis.lifecycle import utc_now
+from chassis.telemetry import followed
 from providers.protocol import Accepted, Ambiguous, NotSent, Rejected, SendOutcome, Throttled
-from sender import breaker, throttle
-from sender.attempt import Finding, NeverLeft, clamp_retry_after, classify
-from sender.gateway import Gateway
-from sender.outcomes import Outcome, OutcomeWriter
-from sender.ownership import Lease, holds
+from sender.gateway.client import Gateway
+from sender.instance.ownership import Lease, holds
+from sender.lane import breaker, throttle
+from sender.ledger.attempt import Finding, NeverLeft, clamp_retry_after, classify
+from sender.ledger.outcomes import Outcome, OutcomeWriter
 from sender.settings import Settings
 from sender.work import Instance, Work, outbound
 
@@ -134,7 +135,8 @@ class Departures:
 
     async def _send(self, ready: _Ready) -> None:
         work = ready.work
-        outcome = await self._gateway.send(ready.instance, outbound(work.message), work.traceparent)
+        with followed("message sent", work.traceparent, provider=ready.instance.config.provider) as traceparent:
+            outcome = await self._gateway.send(ready.instance, outbound(work.message), traceparent)
         self._crash_point("after_answer")
         self._react(ready.instance, outcome)
         self._end(ready, classify(outcome, utc_now(), self._settings.rest_s))

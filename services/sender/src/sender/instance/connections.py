@@ -33,9 +33,9 @@ from providers.calls import (
 from providers.failures import NO_SUCH_INSTANCE, PROVIDER_BUSY
 from providers.protocol import Account, HttpRequest, Provider
 from providers.registry import PROVIDERS
-from sender.egress import ForbiddenAddress
-from sender.gateway import Gateway, NotConnected, ResponseTooLarge
-from sender.instances import Instances, read_config
+from sender.gateway.client import Gateway, NotConnected, ResponseTooLarge
+from sender.gateway.egress import ForbiddenAddress
+from sender.instance.instances import Instances, read_config
 
 WEBHOOK_KEY = "webhook_key"
 CALL_TIMEOUT_S = 30.0

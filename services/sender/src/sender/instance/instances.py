@@ -14,8 +14,8 @@ from chassis.telemetry import log
 from contracts.instances import InstanceConfigured
 from providers.protocol import Account
 from providers.registry import PROVIDERS
+from sender.lane.throttle import size_pair_rate, size_rate
 from sender.settings import Settings
-from sender.throttle import size_pair_rate, size_rate
 from sender.work import Instance
 
 WEB_KINDS = frozenset({"evolution_web", "zapi"})

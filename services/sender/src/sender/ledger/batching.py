@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from chassis.database import is_passing
 from chassis.telemetry import log
-from sender.delivery import Admission
-from sender.intents import IntentStore
+from sender.ledger.delivery import Admission
+from sender.ledger.intents import IntentStore
 from sender.work import Group
 
 

@@ -10,9 +10,9 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.database import driver
-from sender.attempt import Finding, WasAccepted, record
-from sender.reconcile import Echo, OpenAttempt, pair_echoes, read_status
-from sender.settlement import Key, Refund, settle
+from sender.ledger.attempt import Finding, WasAccepted, record
+from sender.settlement.reconcile import Echo, OpenAttempt, pair_echoes, read_status
+from sender.settlement.settling import Key, Refund, settle
 
 SERVICE_WINDOW = timedelta(hours=24)
 

@@ -1,0 +1,1 @@
+"""Calls to providers over HTTP, and where they may go."""
