@@ -107,6 +107,20 @@ def span(name: str, traceparent: str | None = None, **attributes: object) -> Ite
         yield _format(current.get_span_context())
 
 
+@contextmanager
+def followed(name: str, traceparent: str | None, **attributes: object) -> Iterator[str | None]:
+    """A span only where `traceparent` is of a recorded trace; else nothing but the same traceparent, at no cost."""
+    if traceparent is None or not is_recorded(traceparent):
+        yield traceparent
+        return
+    with span(name, traceparent, **attributes) as own:
+        yield own
+
+
+def is_recorded(traceparent: str) -> bool:
+    return traceparent.endswith("01")
+
+
 def current_traceparent() -> str:
     """The current span's, else that of a new trace, sampled like any other."""
     context = trace.get_current_span().get_span_context()

@@ -37,7 +37,9 @@ class Scheduler:
         self.producer = Producer(settings.kafka, client_id="scheduler")
         definitions = Definitions()
         pacing, batch = settings.pacing, settings.batch
-        self.publication = Publication(self.database, self.producer, definitions, pacing)
+        self.publication = Publication(
+            self.database, self.producer, definitions, pacing, settings.telemetry.sample_ratio
+        )
         self.releasing = Releasing(self.database, definitions, pacing, batch)
         self.planning = Planning(self.database, definitions, self.signals, batch.plan_recipients)
         self.answers = Answers(self.database, pacing)

@@ -13,6 +13,7 @@ from campaign_api.door import problems
 from campaign_api.door.limits import Limiter, Taken
 from campaign_api.door.principal import Principal
 from campaign_api.settings import Settings
+from chassis.telemetry import span
 
 SESSION_COOKIE = "pombo_session"
 CSRF_COOKIE = "pombo_csrf"
@@ -65,7 +66,8 @@ class Gate:
                 scope, receive, send
             )
             return
-        await self._app(scope, _capped(receive, cap), send)
+        with span("request", method=scope["method"], route=scope["path"]):
+            await self._app(scope, _capped(receive, cap), send)
 
     def _cap(self, headers: Headers) -> int:
         multipart = headers.get("content-type", "").startswith("multipart/")

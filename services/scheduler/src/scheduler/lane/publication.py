@@ -9,7 +9,7 @@ import orjson
 from chassis.database import Database, driver
 from chassis.kafka import Outgoing, Producer, outgoing
 from chassis.lifecycle import crash_point
-from chassis.telemetry import counter, span
+from chassis.telemetry import counter, followed, span
 from contracts import ids
 from contracts.campaigns import Definition
 from contracts.ids import Address
@@ -48,6 +48,9 @@ FROM (SELECT dispatch_id, account_id FROM dispatch WHERE state = 'released' AND 
     ORDER BY released_at LIMIT 500 FOR UPDATE SKIP LOCKED) n
 WHERE d.dispatch_id = n.dispatch_id AND d.account_id = n.account_id RETURNING {_COLUMNS}
 """  # noqa: S608
+_TRACES = (
+    "SELECT campaign_id, traceparent FROM campaign WHERE campaign_id = ANY($1::uuid[]) AND traceparent IS NOT NULL"
+)
 _RUNS = "SELECT campaign_id, account_id, definition_version FROM campaign WHERE campaign_id = ANY($1::uuid[])"
 _CONTENTS = (
     "SELECT dispatch_id, address, content, reply_to, traceparent FROM answer WHERE dispatch_id = ANY($1::uuid[])"
@@ -58,12 +61,18 @@ class Publication:
     """Never publishes while holding a lock: every statement here commits before the producer is asked."""
 
     def __init__(
-        self, database: Database, producer: Producer, definitions: Definitions, settings: PacingSettings
+        self,
+        database: Database,
+        producer: Producer,
+        definitions: Definitions,
+        settings: PacingSettings,
+        sample_ratio: float,
     ) -> None:
         self._database = database
         self._producer = producer
         self._definitions = definitions
         self._settings = settings
+        self._sample_ratio = sample_ratio
 
     async def publish(self, rows: Sequence[Row], runs: Mapping[UUID, CampaignRun]) -> None:
         """What a release has just committed."""
@@ -119,21 +128,34 @@ class Publication:
                 {row["recipient_id"]: row for row in await raw.fetch(_PEOPLE, of_campaigns)} if of_campaigns else {}
             )
             answers = {row["dispatch_id"]: row for row in await raw.fetch(_CONTENTS, of_answers)} if of_answers else {}
+            traces = {row["campaign_id"]: row["traceparent"] for row in await raw.fetch(_TRACES, list(definitions))}
         records: list[Outgoing] = []
         for row in rows:
             if row["campaign_id"] is None:
                 if (answer := answers.get(row["dispatch_id"])) is not None:
                     records.append(_answer(row, answer))
             elif (person := people.get(row["recipient_id"])) is not None and row["campaign_id"] in definitions:
-                records.append(_message(row, person, definitions[row["campaign_id"]]))
+                traced = trace_message(traces.get(row["campaign_id"]), row["dispatch_id"], self._sample_ratio)
+                with followed("message released", traced) as traceparent:
+                    records.append(_message(row, person, definitions[row["campaign_id"]], traceparent))
         return records
 
 
-def _message(row: Row, person: Row, definition: Definition) -> Outgoing:
+def trace_message(of_campaign: str | None, dispatch_id: UUID, sample_ratio: float) -> str | None:
+    """The trace of the campaign's start goes on in its messages; each is recorded by its own chance, because a
+    campaign has a million of them. The chance is the dispatch's id, so that a retry is recorded as the first try was.
+    """
+    if of_campaign is None:
+        return None
+    recorded = dispatch_id.int % 1_000_000 < sample_ratio * 1_000_000
+    return f"{of_campaign[:-2]}{int(recorded):02d}"
+
+
+def _message(row: Row, person: Row, definition: Definition, traceparent: str | None) -> Outgoing:
     custom = person["custom_fields"]
     known = Person(person["phone"], person["name"], orjson.loads(custom) if custom != "{}" else {})
     content = render(definition.steps[row["step"]], known)
-    return _queued(row, Address(phone=person["phone"]), content)
+    return _queued(row, Address(phone=person["phone"]), content, traceparent=traceparent)
 
 
 def _answer(row: Row, answer: Row) -> Outgoing:

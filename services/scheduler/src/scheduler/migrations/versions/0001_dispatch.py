@@ -47,6 +47,7 @@ CREATE TABLE campaign (
     drained_count integer NOT NULL DEFAULT 0,
     blocked_since timestamptz,
     blocked_epoch integer NOT NULL DEFAULT 0,
+    traceparent text,
     PRIMARY KEY (campaign_id, account_id)
 );
 CREATE INDEX campaign_ended ON campaign (status_at) WHERE status IN ('completed', 'cancelled');
