@@ -78,3 +78,12 @@ def test_no_log_line_names_a_phone_of_the_spreadsheet(folder: RunFolder, finding
     for service in Service:
         text = (folder.logs / f"{service.value}.log").read_text()
         assert not [phone for phone in phones if phone in text], service
+
+
+def test_one_trace_goes_through_all_five_services(folder: RunFolder, findings: dict[str, Finding]) -> None:
+    """From the request that started the campaign to the status that the read model shows, over Kafka and HTTP."""
+    services_of: dict[str, set[str]] = {}
+    for service in Service:
+        for line in (folder.spans / f"{service.value}.jsonl").read_text().splitlines():
+            services_of.setdefault(json.loads(line)["trace_id"], set()).add(service.value)
+    assert {service.value for service in Service} in services_of.values()

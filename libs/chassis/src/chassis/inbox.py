@@ -20,7 +20,7 @@ from chassis.health import Readiness
 from chassis.kafka import Producer, Received, Unreadable
 from chassis.lifecycle import backoff_s, crash_point, pause
 from chassis.settings import KafkaSettings
-from chassis.telemetry import counter, followed, gauge, log
+from chassis.telemetry import counter, gauge, log, mark_applied
 from contracts.envelope import Event
 from contracts.topics import Topic
 
@@ -234,9 +234,7 @@ class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self.handle(connection, readable)
             crash_point("inbox_handled")
         crash_point("inbox_committed")
-        for one in readable:
-            with followed(f"{self.subscription.group} {one.envelope.type}", one.envelope.traceparent):
-                pass  # a batch is one transaction: what is told of a record is that it was applied
+        mark_applied((f"{self.subscription.group} {one.envelope.type}", one.envelope.traceparent) for one in readable)
         self.parked_in_a_row = in_a_row
         consumed = counter("pombo_records_consumed_total", "Records handled or passed over.", ("group",))
         consumed.labels(self.subscription.group).inc(len(records))

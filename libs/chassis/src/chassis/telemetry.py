@@ -5,7 +5,7 @@ import logging
 import re
 import secrets
 import sys
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -115,6 +115,13 @@ def followed(name: str, traceparent: str | None, **attributes: object) -> Iterat
         return
     with span(name, traceparent, **attributes) as own:
         yield own
+
+
+def mark_applied(records: Iterable[tuple[str, str | None]]) -> None:
+    """A moment in the trace of each record (name, traceparent): its batch, one transaction, is committed."""
+    for name, traceparent in records:
+        with followed(name, traceparent):
+            pass
 
 
 def is_recorded(traceparent: str) -> bool:
