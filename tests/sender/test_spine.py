@@ -19,7 +19,7 @@ from chassis.settings import KafkaSettings
 from contracts import topics
 from contracts.campaigns import CampaignPausing
 from contracts.ids import message_id
-from contracts.instances import BreakerOpened, InstanceThrottled
+from contracts.instances import BreakerClosed, BreakerOpened, InstanceThrottled
 from contracts.messages import (
     MessageAmbiguous,
     MessageFailed,
@@ -264,6 +264,10 @@ async def test_refused_credentials_stop_the_instance_and_keep_its_messages(make_
         assert {(event.reason, event.retryable, event.counts) for event in failed} == {("credentials", True, False)}
         assert len(failed) < 60, "what had not left was kept"
         assert "instance_stopped" in {event.reason for event in stage.of(MessageReturned)}
+
+        # A person entered other credentials: whoever waits for the instance must hear that it may go on.
+        await stage.producer.publish([configured(instance_id, stage.simulator.url, "entered anew")])
+        await eventually(lambda: bool(stage.of(BreakerClosed)), deadline_s=60)
 
 
 async def test_a_throttled_number_rests_and_its_retries_do_not_count(make_stage: Callable[..., Any]) -> None:

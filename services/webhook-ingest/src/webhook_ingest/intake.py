@@ -7,7 +7,7 @@ from typing import Literal
 from uuid import UUID, uuid4
 
 from chassis.database import Database
-from chassis.kafka import Outgoing, Producer
+from chassis.kafka import Encoded, Outgoing, Producer
 from chassis.lifecycle import pause
 from chassis.telemetry import counter, log
 from contracts import topics
@@ -35,8 +35,6 @@ class Intake:
         self._database = database
         self._settings = settings
         self._kafka_away = False
-        self._spooled = asyncio.Event()
-        self._spooled.set()  # a spool left by an earlier run is drained first
 
     async def accept(
         self, webhook: WebhookReceived, account_id: UUID | None, traceparent: str | None, correlation_id: str
@@ -74,28 +72,30 @@ class Intake:
             log.error("webhook_kept_nowhere", error=type(error).__name__)
             return "nowhere"
         counter("pombo_webhooks_spooled_total", "Webhooks kept in PostgreSQL while Kafka was away.").inc()
-        self._spooled.set()
         return "spool"
 
     async def drain(self, stopping: asyncio.Event) -> None:
-        """Publishes what is spooled, oldest first, as soon as Kafka takes it; runs until `stopping`."""
+        """Publishes what is spooled, oldest first, as soon as Kafka takes it; runs until `stopping`.
+
+        Looks every `spool_poll_s`, told or not: another replica that has ended may have left rows.
+        """
         while not stopping.is_set():
-            if self._spooled.is_set() or self._kafka_away:
-                try:
-                    if await self._drain_once() < SPOOL_BATCH:
-                        self._spooled.clear()
-                        self._kafka_away = False
-                    continue
-                except Exception as error:  # noqa: BLE001 - the edge of the loop: tried again after a pause
-                    log.warning("spool_not_drained", error=type(error).__name__)
-            await pause(stopping, self._settings.spool_poll_s)
+            drained = 0
+            try:
+                drained = await self._drain_once()
+                self._kafka_away = False
+            except Exception as error:  # noqa: BLE001 - the edge of the loop: tried again after a pause
+                log.warning("spool_not_drained", error=type(error).__name__)
+            if drained < SPOOL_BATCH:
+                await pause(stopping, self._settings.spool_poll_s)
 
     async def _drain_once(self) -> int:
         async with self._database.transaction() as connection:
             waiting = await take_spooled(connection, SPOOL_BATCH)
-        for webhook in waiting:
-            await self._producer.publish_raw(topics.WEBHOOK_RECEIVED, None, webhook.value, webhook.headers)
-        if waiting:
-            async with self._database.transaction() as connection:
-                await forget_spooled(connection, [webhook.id for webhook in waiting])
+        if not waiting:
+            return 0
+        topic = topics.WEBHOOK_RECEIVED.name
+        await self._producer.publish_encoded([Encoded(topic, None, one.value, one.headers) for one in waiting])
+        async with self._database.transaction() as connection:
+            await forget_spooled(connection, [webhook.id for webhook in waiting])
         return len(waiting)
