@@ -59,3 +59,8 @@ def test_taking_away_what_is_gone_already_is_no_failure() -> None:
 def test_an_instance_without_a_webhook_address_gets_our_door() -> None:
     address = webhook_address("https://us", UUID(int=5), config("connected"), ACCOUNT)
     assert address == f"https://us/api/webhook/evolution/{UUID(int=5)}"
+
+
+def test_an_address_that_holds_the_key_gets_it_only_on_its_way_to_the_gateway() -> None:
+    configured = config("connected").model_copy(update={"webhook_url": "https://us/api/webhook/zapi/{secret}"})
+    assert webhook_address("https://other", UUID(int=5), configured, ACCOUNT) == "https://us/api/webhook/zapi/k"

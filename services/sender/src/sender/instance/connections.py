@@ -38,6 +38,7 @@ from sender.gateway.egress import ForbiddenAddress
 from sender.instance.instances import Instances, read_config
 
 WEBHOOK_KEY = "webhook_key"
+KEY_PLACE = "{secret}"
 CALL_TIMEOUT_S = 30.0
 TRIES_MAX = 8
 
@@ -97,7 +98,7 @@ class Connections:
             await self._tell(instance_id, row["account_id"], [_gave_up("credentials_unreadable", utc_now())], config)
             return
         webhook = WebhookTarget(
-            url=config.webhook_url or webhook_address(self._webhook_base_url, instance_id, config, account),
+            url=webhook_address(self._webhook_base_url, instance_id, config, account),
             key=account.credentials.get(WEBHOOK_KEY, ""),
         )
         requests = plan(config, row["made_version"], account, webhook, PROVIDERS[config.provider])
@@ -176,14 +177,17 @@ def plan(
 
 
 def webhook_address(base_url: str, instance_id: UUID, config: InstanceConfigured, account: Account) -> str:
-    """Our own door for this provider."""
+    """Our own door for this provider. Where the key is part of the address, the configuration has its place only."""
+    key = account.credentials.get(WEBHOOK_KEY, "")
+    if config.webhook_url:
+        return config.webhook_url.replace(KEY_PLACE, key)
     match config.provider:
         case "evolution_web" | "evolution_cloud":
             return f"{base_url}/api/webhook/evolution/{instance_id}"
         case "meta_cloud":
             return f"{base_url}/api/webhook/meta"
         case "zapi":
-            return f"{base_url}/api/webhook/zapi/{account.credentials.get(WEBHOOK_KEY, '')}"
+            return f"{base_url}/api/webhook/zapi/{key}"
         case _:
             assert_never(config.provider)
 
