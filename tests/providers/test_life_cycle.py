@@ -68,7 +68,11 @@ def test_connecting_an_evolution_instance_creates_it_with_our_webhook_and_asks_f
 
 def test_connecting_a_cloud_instance_hands_metas_token_over_and_needs_no_code() -> None:
     requests = PROVIDERS["evolution_cloud"].connect_requests(CLOUD, HOOK)
-    assert lines(requests) == ["POST /instance/create", "POST /webhook/set/oficial"]
+    assert lines(requests) == [
+        "POST /instance/create",
+        "POST /webhook/set/oficial",
+        "GET /instance/connectionState/oficial",
+    ]
     created = orjson.loads(requests[0].body)
     assert (created["integration"], created["token"], created["number"], created["businessId"]) == (
         "WHATSAPP-BUSINESS",

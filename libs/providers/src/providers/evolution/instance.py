@@ -97,9 +97,12 @@ def webhook_requests(account: Account, webhook: WebhookTarget) -> tuple[HttpRequ
 
 
 def connect_requests(account: Account, webhook: WebhookTarget) -> tuple[HttpRequest, ...]:
-    """Create (refused with `exists` when it is there already), set the webhook, ask for the QR code."""
+    """Create (refused with `exists` when it is there already), set the webhook, ask for the QR code.
+
+    Over the Cloud API there is no code to scan and no connection.update ever comes: its state is asked for instead.
+    """
     made = (create_request(account, webhook), *webhook_requests(account, webhook))
-    return made if account.kind == "evolution_cloud" else (*made, qr_request(account))
+    return (*made, state_request(account) if account.kind == "evolution_cloud" else qr_request(account))
 
 
 def disconnect_requests(account: Account) -> tuple[HttpRequest, ...]:

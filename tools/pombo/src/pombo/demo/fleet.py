@@ -1,18 +1,30 @@
 """The numbers of a run: at the simulator, and as instances of an account."""
 
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from pombo.client.api import Api
 from pombo.client.simulator import Simulator
+from pombo.stack.failures import StackFailed
 from pombo.stack.services import Addresses
 from pombo.stack.stack import EVOLUTION_KEY
 
 CLIENT_TOKEN = "zapi-client-token"
 ZAPI_INSTANCE = "3C0FFEE000000000000000000000AAAA"
+GRAPH_NUMBER = "100000000000002"
 EVERYBODY = 1_000_000
+CONNECTED_WITHIN_S = 60.0
+POLL_S = 0.2
+
+
+class NotConnected(StackFailed):
+    """An instance was not connected at its gateway in time; the sender's log says what the gateway answered."""
+
+    def __init__(self, kind: str, status: str) -> None:
+        super().__init__(f"The {kind} number is still {status} after {CONNECTED_WITHIN_S:.0f} s: see the sender's log.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,41 +131,46 @@ def _add_meta(
 def _add_evolution(
     plan: NumberPlan, api: Api, simulator: Simulator, addresses: Addresses, known: dict[str, Any] | None
 ) -> dict[str, Any]:
-    token = secrets.token_urlsafe(24)
-    credentials = {"apikey": EVOLUTION_KEY}
+    """Nothing at the simulator: connecting makes it there, sets our webhook, and somebody scans the QR code."""
+    fields: dict[str, Any] = {"instance_name": plan.id, "credentials": {"apikey": EVOLUTION_KEY}}
     if plan.kind == "evolution_cloud":
-        credentials["access_token"] = token
-    instance = _instance(plan, api, addresses, known, instance_name=plan.id, credentials=credentials)
-    key = api.post(f"/api/instances/{instance['id']}/webhook-key")
-    simulator.add_number(
-        kind=plan.kind,
-        id=plan.id,
-        phone=plan.phone,
-        state="open",
-        callback_url=key["webhook_url"],
-        callback_headers={"apikey": key["key"]},
-        behaviour=dict(plan.behaviour),
-    )
+        token = secrets.token_urlsafe(24)
+        fields["credentials"]["access_token"] = token
+        fields["phone_number_id"] = GRAPH_NUMBER
+        # The number at Meta behind the gateway: its throughput holds.
+        simulator.add_number(
+            kind="meta", id=GRAPH_NUMBER, phone=plan.phone, token=token, limits={"mps": plan.per_second}
+        )
+    instance = _instance(plan, api, addresses, known, **fields)
+    _connect(api, plan)
+    if plan.behaviour:
+        simulator.change_number(plan.id, behaviour=dict(plan.behaviour))
     return instance
 
 
 def _add_zapi(
     plan: NumberPlan, api: Api, simulator: Simulator, addresses: Addresses, known: dict[str, Any] | None
 ) -> dict[str, Any]:
+    """Bought in Z-API's panel, so it is there; connecting sets our webhook and asks for the QR code."""
     token = secrets.token_hex(12).upper()
+    behaviour = dict(plan.behaviour)
+    simulator.add_number(
+        kind="zapi", id=plan.id, token=token, phone=plan.phone, state="close", behaviour=behaviour
+    )
     credentials = {"instance_id": plan.id, "token": token, "client_token": CLIENT_TOKEN}
     instance = _instance(plan, api, addresses, known, credentials=credentials)
-    key = api.post(f"/api/instances/{instance['id']}/webhook-key")
-    simulator.add_number(
-        kind="zapi",
-        id=plan.id,
-        token=token,
-        phone=plan.phone,
-        state="open",
-        callback_url=key["webhook_url"],
-        behaviour=dict(plan.behaviour),
-    )
+    _connect(api, plan)
     return instance
+
+
+def _connect(api: Api, plan: NumberPlan) -> None:
+    """As a person does it: ask, show the QR code, wait until somebody has scanned it. Raises NotConnected."""
+    api.post("/api/instance/connect", json={"instanceName": plan.name})
+    deadline_s = time.monotonic() + CONNECTED_WITHIN_S
+    while (status := api.get("/api/instance/status", params={"instanceName": plan.name}))["status"] != "connected":
+        if time.monotonic() > deadline_s:
+            raise NotConnected(plan.kind, status["status"])
+        time.sleep(POLL_S)
 
 
 def _instance(
