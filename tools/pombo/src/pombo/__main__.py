@@ -54,6 +54,17 @@ def audit(folder: Annotated[Path, typer.Argument(help="a run's folder, as the de
     raise typer.Exit(exit_code(findings))
 
 
+@app.command()
+def bench(
+    messages: Annotated[int, typer.Option(min=100, help="sent end to end")] = 5000,
+    rows: Annotated[int, typer.Option(min=100, help="imported and planned")] = 100_000,
+) -> None:
+    """One JSON line per figure: name, value, unit, conditions."""
+    from pombo.bench.bench import bench as run_bench
+
+    raise typer.Exit(run_bench(messages, rows, Console(stderr=True)))
+
+
 @payloads_app.command("check")
 def check_payloads(
     folder: Annotated[Path, typer.Argument(help="folder of payloads and what is expected of them")],
