@@ -34,7 +34,8 @@ lint: setup ## ruff, strict types, import rules, style checks
 	pytest -q tests/repo
 
 test: setup ## everything: unit, property, contract, service and end-to-end tests on real Kafka and PostgreSQL
-	pytest -q --durations=15
+	pytest -q -n 3 --dist loadfile -m "not stack" --durations=10
+	pytest -q -m stack --durations=10  # one whole system at a time
 
 demo: setup ## a campaign from a spreadsheet to "read", with faults, then the audit (RECIPIENTS=n)
 	pombo demo --recipients $(or $(RECIPIENTS),2000)

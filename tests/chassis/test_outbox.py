@@ -70,12 +70,15 @@ async def write(s: Service, *records: Outgoing) -> None:
 
 
 async def write_again_if_cut(s: Service, record: Outgoing) -> None:
-    try:
-        await write(s, record)
-    except Exception as error:
-        if not is_passing(error):
-            raise
-        await write(s, record)
+    """Each of the pool's connections may have to be found out to be lost."""
+    while True:
+        try:
+            await write(s, record)
+        except Exception as error:
+            if not is_passing(error):
+                raise
+        else:
+            return
 
 
 async def all_marked(s: Service) -> bool:

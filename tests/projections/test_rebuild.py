@@ -27,6 +27,7 @@ async def test_rebuilt_equals_live_while_live_goes_on(database_factory: MakeData
 
     async def publish_for_ever() -> None:
         nonlocal published
+        await publish(producer, draw_history(1, events_min=600))  # enough for a row in every table
         while True:
             history = draw_history(secrets.randbits(32))
             await publish(producer, history)
