@@ -12,18 +12,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.database import Database, driver
 from chassis.inbox import Subscription
-from chassis.kafka import Received, outgoing
+from chassis.kafka import Received
 from chassis.lifecycle import utc_now
-from chassis.outbox import append
 from chassis.telemetry import log
 from contracts import topics
 from contracts.campaigns import CampaignCancelling, CampaignPausing
 from contracts.contacts import ContactOptedIn, ContactOptedOut
 from contracts.conversations import MessageReceived
-from contracts.envelope import Envelope
-from contracts.ids import event_id, read_attempt_label, recipient_key
+from contracts.ids import read_attempt_label, recipient_key
 from contracts.instances import (
-    BreakerClosed,
     InstanceBanned,
     InstanceConfigured,
     InstanceConnected,
@@ -31,8 +28,8 @@ from contracts.instances import (
 )
 from contracts.operations import HoldSet, UnresolvedDecided
 from contracts.statuses import StatusReceived
-from contracts.topics import INSTANCE_HEALTH, SENDER
 from sender import gates
+from sender.instance import stops
 from sender.ledger.attempt import WasAccepted
 from sender.settlement import evidence
 from sender.settlement.evidence import Report
@@ -59,20 +56,6 @@ EVIDENCE = Subscription(
     linger_ms=100,
 )
 
-# A newer configuration clears what had stopped the instance: a person has looked at it.
-_CONFIGURE = """
-INSERT INTO instance AS i (instance_id, account_id, config) VALUES ($1, $2, $3::jsonb)
-ON CONFLICT (instance_id) DO UPDATE
-SET config = excluded.config, revision = i.revision + 1, account_id = excluded.account_id,
-    stopped_reason = NULL, stopped_at = NULL, tries = 0, tried_at = NULL
-WHERE i.config <> excluded.config
-RETURNING old.stopped_reason AS lifted
-"""
-_STOP = """
-UPDATE instance SET stopped_reason = $2, stopped_at = now(), revision = revision + 1
-WHERE instance_id = $1 AND stopped_reason IS DISTINCT FROM $2
-RETURNING old.stopped_reason AS lifted
-"""
 _UNRESOLVED = """
 SELECT account_id, dispatch_id, attempt FROM attempt
 WHERE account_id = $1 AND dispatch_id = $2 AND state IN ('ambiguous', 'unresolved')
@@ -116,18 +99,8 @@ class Control:
         raw = await driver(connection)
         envelope, event = received.envelope, received.event
         match event:
-            case InstanceConfigured() if envelope.account_id is not None:
-                lifted = await raw.fetchval(
-                    _CONFIGURE, UUID(envelope.subject), envelope.account_id, event.model_dump_json()
-                )
-                await _tell_lifted(connection, lifted, envelope)
-            case InstanceBanned():
-                await raw.execute(_STOP, UUID(envelope.subject), "banned")
-            case InstanceDisconnected():
-                await raw.execute(_STOP, UUID(envelope.subject), "disconnected")
-            case InstanceConnected():
-                lifted = await raw.fetchval(_STOP, UUID(envelope.subject), None)
-                await _tell_lifted(connection, lifted, envelope)
+            case InstanceConfigured() | InstanceConnected() | InstanceDisconnected() | InstanceBanned():
+                await stops.heed(connection, envelope, event)
             case UnresolvedDecided(decision="was_sent"):
                 rows = await raw.fetch(_UNRESOLVED, envelope.account_id, event.dispatch_id)
                 found = WasAccepted(None, by="person")
@@ -136,23 +109,6 @@ class Control:
                     [((row["account_id"], row["dispatch_id"], row["attempt"]), found) for row in rows],
                     utc_now(),
                 )
-
-
-async def _tell_lifted(connection: AsyncConnection, lifted: str | None, cause: Envelope) -> None:
-    """What had stopped the instance until a person acts is over: whoever waits for it must hear so."""
-    if lifted is None:
-        return
-    closed = outgoing(
-        INSTANCE_HEALTH,
-        cause.subject,
-        BreakerClosed(at=cause.time),
-        source=SENDER,
-        account_id=cause.account_id,
-        time=cause.time,
-        event_id=event_id(SENDER, cause.subject, f"lifted:{cause.id}"),
-        causation_id=cause.id,
-    )
-    await append(connection, [closed])
 
 
 class Evidence:

@@ -102,7 +102,7 @@ class Connections:
             key=account.credentials.get(WEBHOOK_KEY, ""),
         )
         requests = plan(config, row["made_version"], account, webhook, PROVIDERS[config.provider])
-        connecting = config.wanted == "connected"
+        connecting, asked = config.wanted == "connected", config.wanted_version > row["made_version"]
         answers = await self._call(PROVIDERS[config.provider], requests, stop_at_failure=connecting)
         failed = find_failure(answers, connecting=connecting)
         events = [event for answer in answers for event in tell(answer, utc_now())]
@@ -111,7 +111,7 @@ class Connections:
             return
         if failed is not None:
             events.append(_gave_up(failed.failure.name, utc_now()))
-        elif not (events and connecting):
+        elif asked and not (events and connecting):
             events.append(_done(config, utc_now()))
         await self._tell(instance_id, row["account_id"], events, config)
 

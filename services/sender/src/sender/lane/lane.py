@@ -28,7 +28,7 @@ from sender.work import Group, Instance, Work
 
 RETRY_S = 0.25
 BEHIND_AGAIN_S = 0.02
-STOPPED_AGAIN_S = 30.0
+STOPPED_AGAIN_S = 5.0
 PAIRS_KEPT = 100_000
 LOOKAHEAD_MAX_S = 0.25  # well below the age at which an intent is too old to leave
 
