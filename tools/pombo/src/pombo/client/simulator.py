@@ -23,6 +23,17 @@ class Simulator:
     def change_number(self, number: str, **fields: Any) -> None:
         self._json("PATCH", f"/numbers/{number}", json=fields)
 
+    def remove_number(self, number: str) -> None:
+        """Without a word to anyone, as a gateway that lost its database."""
+        self._json("DELETE", f"/numbers/{number}")
+
+    def change_settings(self, **settings: Any) -> None:
+        self._json("PATCH", "/settings", json=settings)
+
+    def messages_of(self, number: str) -> Any:
+        """What went through this number, newest last, with statuses."""
+        return self._json("GET", "/messages", params={"number": number})["messages"]
+
     def numbers(self) -> Any:
         return self._json("GET", "/numbers")["numbers"]
 
