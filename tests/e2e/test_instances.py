@@ -68,6 +68,9 @@ def test_a_web_number_lives_from_its_qr_code_to_its_log_out(town: Town) -> None:
     assert town.campaign(under_way)["failure_reason"] == "no_usable_instance"
     assert len(town.simulator.messages_of(name)) == sent
 
+    assert town.api.call("DELETE", f"/api/instances/{instance_id}").json()["success"]
+    town.wait(lambda: town.number(name), lambda found: found == {}, "the gateway to forget it")
+
 
 def test_a_number_whose_gateway_lost_its_session_is_made_again(town: Town) -> None:
     name = "loja-norte"

@@ -134,7 +134,8 @@ def _columns(event: InstanceHealthEvent) -> dict[str, object]:
     match event:
         case InstanceConnected():
             phone = {"connected_phone": event.phone_number} if event.phone_number else {}
-            return {"connection_status": "connected", "qr_code": None, "pairing_code": None, "breaker": None, **phone}
+            cleared = dict.fromkeys(("qr_code", "pairing_code", "breaker", "breaker_until"))
+            return {"connection_status": "connected", **cleared, **phone}
         case InstanceDisconnected() | InstanceBanned():
             return {"connection_status": "disconnected", "qr_code": None, "pairing_code": None}
         case InstanceConnecting():
