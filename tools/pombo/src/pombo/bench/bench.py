@@ -78,7 +78,12 @@ def _send(stack: Stack, api: Api, pool: list[str], messages: int) -> Iterator[Fi
     took_s, after_s = time.monotonic() - began_s, _cpu_by_process(stack)
     used_s = {name: (after_s[name] - before_s[name]) * 1000 / messages for name in before_s}
     simulator_s = used_s.pop(SIMULATOR)
-    conditions: dict[str, Any] = {"messages": messages, "statuses_each": 3, "numbers": NUMBERS, "provider_latency_ms": LATENCY_MS}
+    conditions: dict[str, Any] = {
+        "messages": messages,
+        "statuses_each": 3,
+        "numbers": NUMBERS,
+        "provider_latency_ms": LATENCY_MS,
+    }
     yield Figure("end_to_end_messages_per_second", messages / took_s, "messages/s", dict(conditions))
     conditions["by_process"] = {name: round(value, 2) for name, value in used_s.items()}
     conditions["simulator_beside"] = round(simulator_s, 2)

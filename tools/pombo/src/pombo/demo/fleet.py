@@ -154,9 +154,7 @@ def _add_zapi(
     """Bought in Z-API's panel, so it is there; connecting sets our webhook and asks for the QR code."""
     token = secrets.token_hex(12).upper()
     behaviour = dict(plan.behaviour)
-    simulator.add_number(
-        kind="zapi", id=plan.id, token=token, phone=plan.phone, state="close", behaviour=behaviour
-    )
+    simulator.add_number(kind="zapi", id=plan.id, token=token, phone=plan.phone, state="close", behaviour=behaviour)
     credentials = {"instance_id": plan.id, "token": token, "client_token": CLIENT_TOKEN}
     instance = _instance(plan, api, addresses, known, credentials=credentials)
     _connect(api, plan)
