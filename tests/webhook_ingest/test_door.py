@@ -219,7 +219,9 @@ async def test_what_cannot_be_read_is_parked_and_the_translator_goes_on(
     kafka_server: KafkaServer, database_factory: MakeDatabase
 ) -> None:
     bootstrap, instance, number = kafka_server.bootstrap, uuid4(), str(uuid4().int)
-    await configure_instance(bootstrap, instance, provider="meta_cloud", phone_number_id=number)
+    await configure_instance(
+        bootstrap, instance, provider="meta_cloud", phone_number_id=number, credentials={"app_secret": "parking"}
+    )
     settings = settings_for(database_factory(migrate_ingest), bootstrap, free_port())
     marker = uuid4().hex
     async with running(settings) as address, aiohttp.ClientSession() as client:
@@ -228,7 +230,7 @@ async def test_what_cannot_be_read_is_parked_and_the_translator_goes_on(
             orjson.dumps(meta_status("999-nobody", marker)),  # a number that no instance has
             orjson.dumps(meta_status(number, f"wamid.{marker}")),
         ):
-            headers = signed("installation-secret", payload)
+            headers = signed("parking", payload)  # 200 only once the number is known
             async with asyncio.timeout(DEADLINE_S):
                 while (await client.post(address + "/api/webhook/meta", data=payload, headers=headers)).status != 200:
                     await asyncio.sleep(0.1)
