@@ -6,6 +6,7 @@ from math import floor
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sender.lane import throttle
 from sender.lane.throttle import (
     Rate,
     Refused,
@@ -110,3 +111,39 @@ def test_a_forgotten_state_is_rebuilt_from_the_departures(arrivals: list[float])
             tat_s = turn.tat_s
             left.append(turn.at_s)
     assert abs(replay(left, rate) - tat_s) < 1e-6
+
+
+@given(
+    limit=st.integers(2, 100),
+    late_s=st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.005, 0.01, 0.03, 0.08, 0.3]), min_size=30, max_size=400),
+)
+def test_departures_that_are_late_make_no_window_too_full(limit: int, late_s: list[float]) -> None:
+    """A busy loop or a new connection holds a request back after its turn; the ones behind it are put back too."""
+    jitter_s = 0.01
+    rate = throttle.size_rate(limit, limit, limit, jitter_s)
+    tat_s = now_s = 0.0
+    lateness = throttle.Lateness()
+    under_way: list[tuple[float, float]] = []  # leaves at, taken at
+    left: list[float] = []
+    for late in late_s:
+        while True:
+            taken = throttle.take(tat_s, now_s, rate)
+            until_s = now_s if isinstance(taken, throttle.Taken) else taken.until_s
+            due = sorted(departure for departure in under_way if departure[0] <= until_s)
+            for leaves_s, taken_s in due:
+                under_way.remove((leaves_s, taken_s))
+                left.append(leaves_s)
+                lateness, shift_s = throttle.note_departure(lateness, taken_s, leaves_s, jitter_s)
+                tat_s += shift_s
+            now_s = until_s
+            if isinstance(taken, throttle.Taken) and not due:
+                break
+        tat_s = taken.tat_s
+        under_way.append((now_s + late, now_s))
+    left += [leaves_s for leaves_s, _ in under_way]
+    left.sort()
+    start = 0
+    for end, at_s in enumerate(left):
+        while left[start] <= at_s - 1.0:
+            start += 1
+        assert end - start + 1 <= limit

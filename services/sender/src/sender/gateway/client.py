@@ -6,6 +6,7 @@ The client never sends a request again by itself; only what provably did not lea
 import asyncio
 import random
 from collections.abc import Callable
+from typing import Any
 
 import aiohttp
 
@@ -59,7 +60,7 @@ class Gateway:
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
             max_line_size=16_384,
             max_field_size=16_384,
-            trace_configs=[self._trace()] if self._settings.test_mode else None,
+            trace_configs=[_told_departure(), *([self._trace()] if self._settings.test_mode else [])],
         )
 
     def _trace(self) -> aiohttp.TraceConfig:
@@ -77,8 +78,14 @@ class Gateway:
             await self._session.close()
             self._session = None
 
-    async def send(self, instance: Instance, message: OutboundMessage, traceparent: str | None) -> SendOutcome:
-        """One attempt. Every ending is an outcome; only cancellation is raised."""
+    async def send(
+        self,
+        instance: Instance,
+        message: OutboundMessage,
+        traceparent: str | None,
+        departed: Callable[[], None] = lambda: None,
+    ) -> SendOutcome:
+        """One attempt. Every ending is an outcome; only cancellation is raised. `departed` hears when it is written."""
         try:
             request = instance.provider.build_request(message, instance.account)
             self._egress.check_url(request.url)
@@ -88,7 +95,9 @@ class Gateway:
             return NotSent("address_forbidden")
         total_s = self.timeout_s(message.content.kind)
         try:
-            status, headers, body = await self.call(request, total_s=total_s, traceparent=traceparent)
+            status, headers, body = await self.call(
+                request, total_s=total_s, traceparent=traceparent, departed=departed
+            )
         except NotConnected:
             return read_transport_failure("connect")
         except (aiohttp.ClientError, TimeoutError, ResponseTooLarge, OSError):
@@ -98,13 +107,20 @@ class Gateway:
     def timeout_s(self, kind: str) -> float:
         return self._settings.text_timeout_s if kind in ("text", "template") else self._settings.media_timeout_s
 
-    async def call(self, request: HttpRequest, *, total_s: float, traceparent: str | None = None) -> Answer:
+    async def call(
+        self,
+        request: HttpRequest,
+        *,
+        total_s: float,
+        traceparent: str | None = None,
+        departed: Callable[[], None] = lambda: None,
+    ) -> Answer:
         """Raises NotConnected if nothing left; anything else raised leaves it open whether something did."""
         deadline_s = asyncio.get_running_loop().time() + total_s
         delay_s = RETRY_BASE_S
         for left in reversed(range(self._settings.connect_tries)):
             try:
-                return await self._try(request, deadline_s, traceparent)
+                return await self._try(request, deadline_s, traceparent, departed)
             except NotConnected:
                 # Decorrelated jitter, within the one deadline that the ledger's time-out was made from.
                 delay_s = min(RETRY_MAX_S, random.uniform(RETRY_BASE_S, delay_s * 3))
@@ -113,7 +129,9 @@ class Gateway:
             await asyncio.sleep(delay_s)
         raise NotConnected
 
-    async def _try(self, request: HttpRequest, deadline_s: float, traceparent: str | None) -> Answer:
+    async def _try(
+        self, request: HttpRequest, deadline_s: float, traceparent: str | None, departed: Callable[[], None]
+    ) -> Answer:
         if self._session is None:
             raise NotConnected("the client is closed")
         self._egress.check_url(request.url)
@@ -132,6 +150,7 @@ class Gateway:
                 headers=headers,
                 timeout=timeout,
                 allow_redirects=False,
+                trace_request_ctx=departed,
             ) as response:
                 body = await self._read(response)
                 return response.status, {name.lower(): value for name, value in response.headers.items()}, body
@@ -148,3 +167,14 @@ class Gateway:
         if len(body) > limit:
             raise ResponseTooLarge
         return body
+
+
+def _told_departure() -> aiohttp.TraceConfig:
+    """Calls the request's own `departed` when its head is written: after waiting for the loop and for a connection."""
+    trace = aiohttp.TraceConfig()
+
+    async def written(_: object, context: Any, __: object) -> None:
+        context.trace_request_ctx()
+
+    trace.on_request_headers_sent.append(written)
+    return trace

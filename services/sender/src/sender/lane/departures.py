@@ -67,6 +67,7 @@ class Departures:
         self._empty.set()
         self.in_flight = 0
         self.tat_s = 0.0
+        self.lateness = throttle.Lateness()
         self.rest_until_s = 0.0
         self.breaker: breaker.State = breaker.CLOSED
         self.breaker_policy = breaker.Policy(
@@ -119,7 +120,7 @@ class Departures:
                     continue
                 self.tat_s = turn.tat_s
                 self._ready.popleft()
-                self._spawn(self._send(ready))
+                self._spawn(self._send(ready, now_s))
         finally:
             self._pacing = False
             if not self._ready:
@@ -133,10 +134,18 @@ class Departures:
             return NeverLeft("expired", returned=True)
         return None
 
-    async def _send(self, ready: _Ready) -> None:
+    def _left(self, taken_s: float) -> None:
+        """The request's head is written: later than its turn by a busy loop, or for want of a connection."""
+        now_s, jitter_s = self._clock(), self._settings.jitter_s
+        self.lateness, shift_s = throttle.note_departure(self.lateness, taken_s, now_s, jitter_s)
+        self.tat_s += shift_s
+
+    async def _send(self, ready: _Ready, taken_s: float) -> None:
         work = ready.work
         with followed("message sent", work.traceparent, provider=ready.instance.config.provider) as traceparent:
-            outcome = await self._gateway.send(ready.instance, outbound(work.message), traceparent)
+            outcome = await self._gateway.send(
+                ready.instance, outbound(work.message), traceparent, lambda: self._left(taken_s)
+            )
         self._crash_point("after_answer")
         self._react(ready.instance, outcome)
         self._end(ready, classify(outcome, utc_now(), self._settings.rest_s))

@@ -67,6 +67,27 @@ def take(tat_s: float, now_s: float, rate: Rate, horizon_s: float = 0.0) -> Take
     return Taken(tat_s=max(at_s, tat_s) + rate.interval_s, at_s=at_s)
 
 
+@dataclass(frozen=True, slots=True)
+class Lateness:
+    """By how much the limiter was put back last, and when."""
+
+    excess_s: float = 0.0
+    at_s: float = float("-inf")
+
+
+def note_departure(before: Lateness, taken_s: float, left_s: float, jitter_s: float) -> tuple[Lateness, float]:
+    """A message left later than `jitter_s` after its turn: by how much the limiter's state moves.
+
+    The window that begins with it has the messages behind it nearer than they were paced, so they are put back by
+    what the jitter does not cover. Those whose turn was before that and which are late as well count once.
+    """
+    late_s = left_s - taken_s - jitter_s
+    known_s = before.excess_s if taken_s < before.at_s else 0.0
+    if late_s <= known_s:
+        return before, 0.0
+    return Lateness(late_s, left_s), late_s - known_s
+
+
 def count_ready(tat_s: float, now_s: float, rate: Rate, horizon_s: float, most: int) -> int:
     """How many messages, at most `most`, could leave within the horizon."""
     early_s = max(0.0, max(now_s, tat_s) - (now_s + rate.tolerance_s))
