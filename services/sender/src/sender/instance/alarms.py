@@ -12,14 +12,10 @@ from chassis.outbox import append
 from chassis.telemetry import log
 from contracts.instances import BreakerClosed, BreakerOpened, InstanceHealthEvent, InstanceThrottled
 from contracts.topics import INSTANCE_HEALTH, SENDER
+from sender.instance.stops import STOP
 from sender.work import Instance
 
 QUIET_S = 5.0
-
-_STOP = """
-UPDATE instance SET stopped_reason = $2, stopped_at = now(), revision = revision + 1
-WHERE instance_id = $1 AND stopped_reason IS DISTINCT FROM $2
-"""
 
 
 class Alarms:
@@ -74,7 +70,7 @@ class Alarms:
             async with self._database.transaction() as connection:
                 if stop is not None:
                     raw = await driver(connection)
-                    if (await raw.execute(_STOP, instance.instance_id, stop)).endswith(" 0"):
+                    if (await raw.execute(STOP, instance.instance_id, stop)).endswith(" 0"):
                         return  # known and told already
                 await append(connection, [record])
         except Exception as error:  # noqa: BLE001  the lane goes on; the next such answer tells it again

@@ -35,7 +35,7 @@ SET config = excluded.config, revision = i.revision + 1, account_id = excluded.a
 WHERE i.config <> excluded.config
 RETURNING old.stopped_reason AS before, new.stopped_reason AS after
 """
-_STOP = """
+STOP = """
 UPDATE instance SET stopped_reason = $2, stopped_at = now(), revision = revision + 1
 WHERE instance_id = $1 AND stopped_reason IS DISTINCT FROM $2
 RETURNING old.stopped_reason AS before, new.stopped_reason AS after
@@ -57,11 +57,11 @@ async def heed(
             config = event.model_dump_json()
             row = await raw.fetchrow(_CONFIGURE, instance_id, envelope.account_id, config, pairing)
         case InstanceConnected():
-            row = await raw.fetchrow(_STOP, instance_id, None)
+            row = await raw.fetchrow(STOP, instance_id, None)
         case InstanceDisconnected():
-            row = await raw.fetchrow(_STOP, instance_id, "disconnected")
+            row = await raw.fetchrow(STOP, instance_id, "disconnected")
         case InstanceBanned():
-            row = await raw.fetchrow(_STOP, instance_id, "banned")
+            row = await raw.fetchrow(STOP, instance_id, "banned")
         case _:
             assert_never(event)
     if row is not None and row["before"] != row["after"]:
