@@ -18,7 +18,8 @@ from chassis import inbox
 from chassis.database import driver
 from chassis.health import Readiness
 from chassis.inbox import Subscription, TooManyParked, consume
-from chassis.kafka import Encoded, Producer, Received, encoded, ensure_topics, stop_client
+from chassis.kafka import Encoded, Producer, Received, encoded, ensure_topics
+from chassis.lifecycle import stop_client
 from chassis.settings import KafkaSettings
 from chassis_parts import Service, fresh_topic, hold, kafka_settings, operation, service, started, until
 from contracts.operations import HoldSet

@@ -12,7 +12,8 @@ import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.database import driver, is_passing
-from chassis.kafka import RECORD_BYTES_MAX, Outgoing, Producer, Received, TooLarge, received, stop_client
+from chassis.kafka import RECORD_BYTES_MAX, Outgoing, Producer, Received, TooLarge, received
+from chassis.lifecycle import stop_client
 from chassis.outbox import append, relay
 from chassis.settings import KafkaSettings
 from chassis_parts import (

@@ -1,7 +1,6 @@
 """Headers and values come back as they went; what cannot be read says why, without the values."""
 
 import contextlib
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID, uuid4
 
@@ -70,7 +69,7 @@ def test_a_header_that_cannot_be_read_is_told(name: str, value: bytes) -> None:
 
 
 def test_required_headers_are_those_of_cloudevents_in_binary_mode() -> None:
-    names = {name for name, _ in write_headers(replace(SOME, account_id=uuid4()))}
+    names = {name for name, _ in write_headers(SOME._replace(account_id=uuid4()))}
     assert {"ce_specversion", "ce_id", "ce_type", "ce_source", "ce_time", "ce_subject", "content-type"} <= names
 
 

@@ -9,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from backing import MakeDatabase
-from chassis.kafka import Outgoing, Producer, ensure_topics, outgoing, received
+from chassis.kafka import Encoded, Outgoing, Producer, ensure_topics, outgoing, received
 from chassis.settings import KafkaSettings
 from contracts import topics
 from contracts.envelope import Event, write_headers
@@ -109,7 +109,8 @@ async def test_a_campaign_runs_to_its_end_through_kafka_and_what_cannot_be_read_
         for number in range(3):
             spoilt = record(topics.CAMPAIGNS, campaign, started(definition([instance_id]), number))
             headers = write_headers(spoilt.envelope)
-            await producer.publish_raw(topics.CAMPAIGNS, str(campaign), b'{"run_epoch": "one"}', headers)
+            value = b'{"run_epoch": "one"}'
+            await producer.publish_encoded([Encoded(topics.CAMPAIGNS.name, str(campaign).encode(), value, headers)])
         while not scheduler.readiness.all_ready or not scheduler.readiness.report():
             await asyncio.sleep(0.02)
         await producer.publish([record(topics.CAMPAIGNS, campaign, started(definition([instance_id]), 2000))])

@@ -1,9 +1,8 @@
 """CloudEvents 1.0 in Kafka's binary mode: what every record says about itself, in headers."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -25,8 +24,7 @@ class UnreadableEnvelope(Exception):
     """A record lacks the ce_ headers that every event carries, or one of them cannot be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """`subject` is the stream (and the Kafka key); `stream_version` is set for events of event streams only."""
 
     id: UUID
@@ -64,6 +62,11 @@ def write_headers(envelope: Envelope) -> Headers:
     if envelope.stream_version is not None:
         headers.append(("ce_sequence", str(envelope.stream_version).encode()))
     return headers
+
+
+def read_type(headers: Iterable[tuple[str, bytes]]) -> str:
+    """The event's type alone, '' if there is none: most records are skipped by it."""
+    return next((value.decode(errors="replace") for name, value in headers if name == "ce_type"), "")
 
 
 def read_headers(headers: Iterable[tuple[str, bytes]]) -> Envelope:

@@ -1,9 +1,23 @@
 """Derived identities: the same facts give the same ids everywhere, so everything is idempotent without a query."""
 
+from hashlib import sha1
 from typing import Annotated, Any, get_args
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, UUID, SafeUUID
 
 from pydantic import BaseModel, ConfigDict
+
+_new, _set = object.__new__, object.__setattr__  # without the checks of UUID's arguments
+_VARIABLE, _VERSION_5 = (0xF << 76) | (0x3 << 62), (5 << 76) | (2 << 62)
+
+
+def uuid5(namespace: UUID, name: str) -> UUID:
+    """RFC 9562, version 5: the standard library's at half its cost, because some dozen are made for each message."""
+    number = int.from_bytes(sha1(namespace.bytes + name.encode(), usedforsecurity=False).digest()[:16])
+    made = _new(UUID)
+    _set(made, "int", number & ~_VARIABLE | _VERSION_5)
+    _set(made, "is_safe", SafeUUID.unknown)
+    return made
+
 
 _NAMESPACE = uuid5(NAMESPACE_URL, "urn:pombo")
 

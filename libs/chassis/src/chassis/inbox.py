@@ -18,7 +18,7 @@ from chassis import kafka
 from chassis.database import Database, driver, is_passing
 from chassis.health import Readiness
 from chassis.kafka import Producer, Received, Unreadable
-from chassis.lifecycle import backoff_s, crash_point, pause
+from chassis.lifecycle import backoff_s, crash_point, pause, stop_client
 from chassis.settings import KafkaSettings
 from chassis.telemetry import counter, gauge, log, mark_applied
 from contracts.envelope import Event
@@ -109,7 +109,7 @@ async def consume(
             await pause(stopping, backoff_s(failures))
         finally:
             inbox.leave()
-            await kafka.stop_client(consumer)
+            await stop_client(consumer)
 
 
 @dataclass(slots=True, eq=False)

@@ -1,40 +1,42 @@
 """Kafka: records in and out with their envelope, the producer, the topics, and where unreadable records go."""
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
-from aiokafka import AIOKafkaProducer, errors
+import confluent_kafka
+from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from confluent_kafka import KafkaException
 
 from chassis.settings import KafkaSettings
 from chassis.telemetry import counter, current_traceparent, log
 from contracts import ids
 from contracts.codec import Undecodable, UnknownType, decode, encode
-from contracts.envelope import Envelope, Event, Headers, UnreadableEnvelope, read_headers, write_headers
+from contracts.envelope import Envelope, Event, Headers, UnreadableEnvelope, read_headers, read_type, write_headers
 from contracts.topics import EVENT_TYPES, PARKED, Topic
 
-LINGER_MS = 5
 BATCH_BYTES = 256 * 1024
 RECORD_BYTES_MAX = 1_000_000  # the broker's default limit is 1 MiB a batch; what is parked carries some headers more
 PARKED_BYTES_MAX = 2 * 1024 * 1024
 REASON_LENGTH_MAX = 1000
-_REQUEST_TIMEOUT_MS = 15_000
+DELIVERY_MS = 15_000
+QUEUE_KIB = 64 * 1024
+_POLL_S = 0.003
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     topic: Topic
     key: str | None
     event: Event
     envelope: Envelope
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """A record as Kafka takes it: what the outbox stores and what is parked."""
 
     topic: str
@@ -43,8 +45,7 @@ class Encoded:
     headers: Headers
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     topic: str
     partition: int
     offset: int
@@ -112,9 +113,9 @@ def encoded(record: Outgoing) -> Encoded:
 def received(record: Any, handles: frozenset[str] | None = None) -> Received | None:
     """Reads an aiokafka ConsumerRecord; None if its type is known but not in `handles`. Raises Unreadable."""
     try:
-        envelope = read_headers(record.headers)
-        if handles is not None and envelope.type not in handles and envelope.type in EVENT_TYPES:
+        if handles is not None and (known := read_type(record.headers)) not in handles and known in EVENT_TYPES:
             return None
+        envelope = read_headers(record.headers)
         event = decode(envelope.type, envelope.version, record.value or b"")
         key = None if record.key is None else record.key.decode()
     except (UnreadableEnvelope, UnknownType, Undecodable, UnicodeDecodeError) as error:
@@ -123,90 +124,131 @@ def received(record: Any, handles: frozenset[str] | None = None) -> Received | N
 
 
 class Producer:
-    """acks=all, idempotent, lz4. Bounded: one open batch of BATCH_BYTES per partition, then `publish` waits."""
+    """acks=all, idempotent, lz4. librdkafka sends from a thread of its own; what it tells is read on the loop.
+    Bounded: with QUEUE_KIB not yet acknowledged, `publish` waits before it takes more."""
 
     def __init__(self, settings: KafkaSettings, *, client_id: str = "pombo") -> None:
         self._settings = settings
         self._client_id = client_id
-        self._producer: Any = None
-        self._renewing = asyncio.Lock()
+        self._client: Any = None
+        self._polled: set[Any] = set()
 
     async def start(self) -> None:
         """Raises KafkaError if no broker answers."""
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.bootstrap,
-            client_id=self._client_id,
-            acks="all",
-            enable_idempotence=True,
-            compression_type="lz4",
-            linger_ms=LINGER_MS,
-            max_batch_size=BATCH_BYTES,
-            max_request_size=PARKED_BYTES_MAX,
-            request_timeout_ms=_REQUEST_TIMEOUT_MS,
-            metadata_max_age_ms=60_000,
-        )
+        client = self._new_client()
         try:
-            await producer.start()
-        except BaseException:
-            await producer.stop()
-            raise
-        self._producer = producer
+            await asyncio.to_thread(client.list_topics, timeout=10)
+        except KafkaException as error:
+            raise _translated(error.args[0]) from error
+        self._client = client
 
     async def stop(self) -> None:
-        """Sends what is still in the buffer."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await producer.stop()
+        """Sends what is buffered, for at most 5 s."""
+        client, self._client = self._client, None
+        if client is not None:
+            await asyncio.to_thread(client.flush, 5)
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
         """Enqueues all, then waits once for all acknowledgements; while Kafka is away it waits.
 
-        Raises KafkaError if any was refused, TooLarge before anything is sent. Cancelled, records may still go out.
+        Raises KafkaError if any was refused or not acknowledged in DELIVERY_MS, TooLarge before anything is sent.
+        Cancelled, records may still go out.
         """
         await self.publish_encoded([encoded(record) for record in records])
 
-    async def publish_raw(self, topic: Topic, key: bytes | str | None, value: bytes, headers: Headers) -> None:
-        """Bytes as they are, under a name of contracts.topics: for `parked`."""
-        key_bytes = key.encode() if isinstance(key, str) else key
-        await self.publish_encoded([Encoded(topic.name, key_bytes, value, headers)])
-
     async def publish_encoded(self, records: Sequence[Encoded]) -> None:
-        producer = await self._running()
-        waiting: list[asyncio.Future[Any]] = []
+        if not records:
+            return
+        if self._client is None:
+            self._client = self._new_client()
+        client = self._client
+        acknowledgements = _Acknowledgements(len(records))
+        for record in records:
+            await _enqueue(client, record, acknowledgements)
+        self._poll_soon(client)
         try:
-            for record in records:
-                key, headers = record.key, record.headers
-                waiting.append(await producer.send(record.topic, record.value, key=key, headers=headers))
-            # wait() and not gather(): a cancelled caller must not cancel futures that belong to the producer.
-            pending = set(waiting)
-            while pending:
-                _, pending = await asyncio.wait(pending, timeout=1)
-                if pending and self._producer is not producer:
-                    raise errors.KafkaError("the producer was replaced, after another publish had broken it")
-            for future in waiting:
-                future.result()
-        except Exception as error:
-            for future in waiting:
-                future.add_done_callback(_look_at)
-            if not isinstance(error, errors.MessageSizeTooLargeError | errors.KafkaTimeoutError):
-                await self._discard(producer)
+            await acknowledgements.all_told
+        except errors.KafkaError:
+            if acknowledgements.fatal and self._client is client:
+                self._client = None  # the next publish starts with a new producer id
             raise
         published = counter("pombo_records_published_total", "Records that Kafka acknowledged.", ("topic",))
-        for record in records:
-            published.labels(record.topic).inc()
+        for topic, count in Counter(record.topic for record in records).items():
+            published.labels(topic).inc(count)
 
-    async def _running(self) -> Any:
-        async with self._renewing:
-            if self._producer is None:
-                await self.start()
-            return self._producer
+    def _poll_soon(self, client: Any) -> None:
+        if client not in self._polled:
+            self._polled.add(client)
+            asyncio.get_running_loop().call_later(_POLL_S, self._poll, client)
 
-    async def _discard(self, producer: Any) -> None:
-        """After a failed send the idempotent sequence is unsure; the next publish starts with a new producer id."""
-        async with self._renewing:
-            if self._producer is producer:
-                self._producer = None
-        await stop_client(producer, within_s=1)
+    def _poll(self, client: Any) -> None:
+        """Tells the waiting what became of their records; comes again for as long as any is on its way."""
+        self._polled.remove(client)
+        client.poll(0)
+        if len(client):
+            self._poll_soon(client)
+
+    def _new_client(self) -> Any:
+        return confluent_kafka.Producer(
+            {
+                "bootstrap.servers": self._settings.bootstrap,
+                "client.id": self._client_id,
+                "acks": "all",
+                "enable.idempotence": True,
+                "compression.type": "lz4",
+                "partitioner": "murmur2_random",
+                "linger.ms": self._settings.linger_ms,
+                "batch.size": BATCH_BYTES,
+                "message.max.bytes": PARKED_BYTES_MAX,
+                "delivery.timeout.ms": DELIVERY_MS,
+                "queue.buffering.max.kbytes": QUEUE_KIB,
+                "reconnect.backoff.max.ms": 500,
+            },
+            logger=logging.getLogger("librdkafka"),
+        )
+
+
+class _Acknowledgements:
+    """What Kafka said about the records of one publish; `all_told` ends with the last of them."""
+
+    def __init__(self, count: int) -> None:
+        self.all_told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.fatal = False
+        self._missing = count
+        self._error: errors.KafkaError | None = None
+
+    def told(self, error: Any, _message: object) -> None:
+        if error is not None:
+            self.fatal |= error.fatal()
+            self._error = _translated(error)
+        self._missing -= 1
+        if self._missing or self.all_told.done():  # done: the caller was cancelled
+            return
+        if self._error is None:
+            self.all_told.set_result(None)
+        else:
+            self.all_told.set_exception(self._error)
+
+
+async def _enqueue(client: Any, record: Encoded, acknowledgements: _Acknowledgements) -> None:
+    while True:
+        try:
+            client.produce(
+                record.topic, record.value, record.key, headers=record.headers, on_delivery=acknowledgements.told
+            )
+            return
+        except BufferError:
+            client.poll(0)
+            await asyncio.sleep(_POLL_S)
+        except KafkaException as error:
+            acknowledgements.told(error.args[0], None)
+            return
+
+
+def _translated(error: Any) -> errors.KafkaError:
+    """As the exception that readers raise too: callers know one family."""
+    kind = errors.MessageSizeTooLargeError if error.name() == "MSG_SIZE_TOO_LARGE" else errors.KafkaError
+    return kind(f"{error.name()}: {error.str()}")
 
 
 async def park(producer: Producer, record: Any, *, group: str, reason: str) -> None:
@@ -219,7 +261,7 @@ async def park(producer: Producer, record: Any, *, group: str, reason: str) -> N
         "parked_reason": reason[:REASON_LENGTH_MAX],
     }
     headers: Headers = [*record.headers, *((name, text.encode()) for name, text in notes.items())]
-    await producer.publish_raw(PARKED, record.key, record.value or b"", headers)
+    await producer.publish_encoded([Encoded(PARKED.name, record.key, record.value or b"", headers)])
     parked = counter("pombo_records_parked_total", "Records that a consumer could not read.", ("group", "topic"))
     parked.labels(group, record.topic).inc()
     log.error("record_parked", group=group, topic=record.topic, offset=record.offset, reason=reason.split(":")[0])
@@ -252,26 +294,6 @@ def _new_topic(topic: Topic, settings: KafkaSettings) -> NewTopic:
     return NewTopic(topic.name, partitions, settings.replication_factor, topic_configs=configuration)
 
 
-async def stop_client(client: Any, *, within_s: float = 5) -> None:
-    """Stops an aiokafka client whatever state it is in. Its `stop` may raise the CancelledError of a task of its own,
-    which would end ours as if somebody had cancelled it."""
-    try:
-        async with asyncio.timeout(within_s):
-            await client.stop()
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
-            raise
-    except (errors.KafkaError, TimeoutError) as error:
-        log.warning("client_stopped_hard", error=type(error).__name__)
-
-
 def passes(error: BaseException) -> bool:
     """True if Kafka is away or busy, and not the record at fault."""
     return isinstance(error, errors.KafkaError) and not isinstance(error, errors.MessageSizeTooLargeError)
-
-
-def _look_at(future: asyncio.Future[Any]) -> None:
-    """Its error was told by another future of the same publish."""
-    if not future.cancelled():
-        future.exception()

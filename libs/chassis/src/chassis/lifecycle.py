@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import uvloop
+from aiokafka.errors import KafkaError
 
 from chassis.telemetry import flush_spans, log
 
@@ -112,6 +113,20 @@ def crash_point(name: str) -> None:
         _passed[name] += 1
         if _passed[name] == int(nth or 1):
             os._exit(137)
+
+
+async def stop_client(client: Any, *, within_s: float = 5) -> None:
+    """Stops an aiokafka client whatever state it is in. Its `stop` may raise the CancelledError of a task of its own,
+    which would end ours as if somebody had cancelled it."""
+    try:
+        async with asyncio.timeout(within_s):
+            await client.stop()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+    except (KafkaError, TimeoutError) as error:
+        log.warning("client_stopped_hard", error=type(error).__name__)
 
 
 async def _lasting(name: str, task: Coroutine[Any, Any, None], stopping: asyncio.Event) -> None:
