@@ -2,6 +2,7 @@
 
 import random
 from datetime import timedelta
+from itertools import permutations
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from contracts.envelope import Envelope
 from contracts.ids import Address
 from contracts.statuses import StatusReceived
 from projection_histories import START, Record, draw_history
-from projection_parts import apply, enter, shuffle
+from projection_parts import apply, enter, shuffle, split
 
 pytestmark = pytest.mark.postgres
 EXCLUSIVE = ("pending_count", "sent_count", "failed_count", "skipped", "expired", "cancelled", "unresolved")
@@ -112,12 +113,13 @@ def opened(steps: int, recipients: int) -> list[Record]:
     ]
 
 
-async def figures(worker: asyncpg.Connection, records: list[Record]) -> dict[str, Any]:
+async def figures(worker: asyncpg.Connection, records: list[Record], batches: int = 1) -> dict[str, Any]:
     transaction = worker.transaction()
     await transaction.start()
     try:
         await enter(worker)
-        await apply(worker, records)
+        for batch in split(records, random.Random(batches), batches):
+            await apply(worker, batch)
         (row,) = await worker.fetch("SELECT * FROM campaign_statistics")
         return dict(row)
     finally:
@@ -169,6 +171,24 @@ async def test_delivered_counts_once_however_the_statuses_come(worker: asyncpg.C
 
     assert (row["sent_count"], row["delivered"], row["read"]) == (1, 1, 1)
     assert str(row["delivered_rate"]) == "100.00"
+
+
+@pytest.mark.parametrize("batches", [1, 2, 3, 4])
+async def test_what_the_sender_returned_is_not_queued_any_more(worker: asyncpg.Connection, batches: int) -> None:
+    """Whichever of these come together, and whichever first."""
+    returned = messages.MessageReturned(
+        instance_id=INSTANCE, attempt=1, release=1, campaign_id=CAMPAIGN, run_epoch=1, recipient_id=UUID(int=100),
+        step=0, reason="paused",
+    )  # fmt: skip
+    told_back = told(ids.dispatch_id(UUID(int=100), 0), returned, 150)
+    moves = [changed(0, 1, "pending"), changed(0, 2, "released"), told_back, changed(0, 3, "pending", "paused")]
+    for order in permutations(moves):
+        story = [*opened(steps=1, recipients=2), *order]
+
+        row = await figures(worker, story, batches)
+
+        assert (row["pending_count"], row["queued"]) == (2, 0)
+        assert (row["dispatches_pending"], row["dispatches_queued"]) == (1, 0)
 
 
 async def test_a_late_failure_does_not_undo_a_delivery(worker: asyncpg.Connection) -> None:

@@ -161,7 +161,9 @@ def _play_dispatch(history: History, account: UUID, dispatch: Dispatch) -> None:
         "instance_id": dispatch.instance, "attempt": dispatch.attempt, "release": 0, "campaign_id": dispatch.campaign,
         "run_epoch": 1, "recipient_id": dispatch.recipient, "step": dispatch.step,
     }  # fmt: skip
-    fate = rng.choice(("sent", "sent", "sent", "failed", "skipped", "expired", "cancelled", "unresolved", "late"))
+    fate = rng.choice(
+        ("sent", "sent", "sent", "failed", "skipped", "expired", "cancelled", "unresolved", "late", "returned")
+    )
     if fate in ("sent", "late"):
         provider_id = f"wamid.{dispatch.id}.{dispatch.attempt}"
         message = ids.message_id(dispatch.instance, provider_id)
@@ -187,6 +189,10 @@ def _play_dispatch(history: History, account: UUID, dispatch: Dispatch) -> None:
         failed = messages.MessageFailed(reason="bad_number", retryable=False, code=str(rng.randint(1, 3)), **place)
         history.tell(account, dispatch.id, failed)
         _change(history, account, [dispatch], "failed", rng.choice(("bad_number", "blocked")))
+    elif fate == "returned":
+        history.tell(account, dispatch.id, messages.MessageReturned(reason="paused", **place))
+        _change(history, account, [dispatch], "pending", "paused")
+        return  # nothing was tried: the attempt stays the same
     else:
         _change(history, account, [dispatch], fate, rng.choice((None, "opted_out", "previous_step")))
     dispatch.attempt += 1

@@ -54,12 +54,14 @@ class App:
             batch_max=self.settings.batch_max,
             linger_ms=self.settings.linger_ms,
         )
+        consumer = LiveConsumer(component, touched)
         await consume(
             subscription,
             settings=self.settings.kafka,
             database=self.database,
             producer=self.producer,
-            handle=LiveConsumer(component, touched).handle,
+            handle=consumer.handle,
+            after=consumer.committed,
             ready=self.readiness,
             stopping=stopping,
         )

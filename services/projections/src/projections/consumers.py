@@ -96,13 +96,19 @@ COMPONENTS: Final = (TIMELINE, PEOPLE, INSTANCES, DIRECTORY)
 
 
 class LiveConsumer:
-    """Applies one component's batches to the current generation and notes what changed."""
+    """Applies one component's batches to the current generation and notes, once they are committed, what changed."""
 
     def __init__(self, component: Component, touched: Touched) -> None:
         self._component = component
         self._touched = touched
+        self._uncommitted = Touched()
 
     async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
         raw = await driver(connection)
         await raw.fetchval("SELECT enter_generation($1)", self._component.number)
-        self._touched.add(await self._component.apply(raw, [(one.envelope, one.event) for one in batch]))
+        self._uncommitted.add(await self._component.apply(raw, [(one.envelope, one.event) for one in batch]))
+
+    async def committed(self) -> None:
+        """Not before: notices read then would tell the figures of before the batch, and nobody would correct them."""
+        self._touched.add(self._uncommitted)
+        self._uncommitted.clear()

@@ -1,4 +1,4 @@
-"""Small notices for live screens: what changed, at most one per row and interval; lost ones do no harm."""
+"""Small notices for live screens: what changed, at most one per row and interval, always with its latest figures."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -18,6 +18,8 @@ from contracts.changes import ViewChanged
 from contracts.topics import CHANGES, PROJECTIONS
 from projections.timeline import Place, Touched
 
+# Of more, a screen loads its list anew.
+CONTACTS_NAMED_MAX: Final = 100
 _CAMPAIGNS: Final = """
 SELECT s.account_id, s.campaign_id,
     (to_jsonb(s) - 'account_id' - 'campaign_id' || jsonb_build_object('status', c.status))::text
@@ -44,19 +46,20 @@ JOIN whatsapp_instances i ON i.account_id = w.account_id AND i.id = w.id
 async def tell(
     touched: Sequence[Touched], database: Database, producer: Producer, *, every_s: float, stopping: asyncio.Event
 ) -> None:
-    """Publishes what the consumers touched, every `every_s` seconds, until `stopping`."""
+    """Publishes what the consumers touched, every `every_s` seconds, until `stopping`; what failed, with the next."""
+    changed = Touched()
     while not stopping.is_set():
         await pause(stopping, every_s)
-        changed = Touched()
         for one in touched:
             changed.add(one)
             one.clear()
         try:
             await producer.publish(await _read_notices(database, changed, utc_now()))
+            changed.clear()
         except Exception as error:
             if not (is_passing(error) or kafka.passes(error)):
                 raise
-            log.warning("notices_lost", error=type(error).__name__)
+            log.warning("notices_wait", error=type(error).__name__)
 
 
 async def _read_notices(database: Database, changed: Touched, now: datetime) -> list[Outgoing]:
@@ -68,12 +71,26 @@ async def _read_notices(database: Database, changed: Touched, now: datetime) -> 
             *await _summaries(raw, "campaign", _CAMPAIGNS, changed.campaigns),
             *await _summaries(raw, "conversation", _CONVERSATIONS, changed.conversations),
             *await _summaries(raw, "instance", _INSTANCES, changed.instances),
-            *((account_id, ViewChanged(view="contact", id=one)) for account_id, one in sorted(changed.contacts)),
+            *contact_notices(changed.contacts),
         ]
     return [
         outgoing(CHANGES, str(account_id), notice, source=PROJECTIONS, account_id=account_id, time=now)
         for account_id, notice in notices
     ]
+
+
+def contact_notices(places: Iterable[Place]) -> list[tuple[UUID, ViewChanged]]:
+    """One of each account, however many contacts a campaign binds: `ids` if they are few, else how many."""
+    of_account: dict[UUID, list[UUID]] = {}
+    for account_id, contact_id in sorted(places):
+        of_account.setdefault(account_id, []).append(contact_id)
+    notices: list[tuple[UUID, ViewChanged]] = []
+    for account_id, ids in of_account.items():
+        summary: dict[str, Any] = {"changed": len(ids)}
+        if len(ids) <= CONTACTS_NAMED_MAX:
+            summary["ids"] = [str(contact_id) for contact_id in ids]
+        notices.append((account_id, ViewChanged(view="contact", id=ids[0], summary=summary)))
+    return notices
 
 
 async def _summaries(
