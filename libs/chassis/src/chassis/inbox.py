@@ -27,6 +27,7 @@ from contracts.topics import Topic
 TRIES = 3  # of a record that fails alone, before it is parked
 TRY_AGAIN_S = 0.2
 PARKED_IN_A_ROW_MAX = 50
+GATHER_MS = 50
 _POLL_MS = 200
 _TELL_KAFKA_S = 5.0
 _INSERT = """
@@ -46,8 +47,8 @@ _Place = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """At least once from Kafka, effect once in PostgreSQL. Batches start at least `linger_ms` apart, so under load
-    they grow; a lone record is handled at once."""
+    """At least once from Kafka, effect once in PostgreSQL. Batches start at least `linger_ms` apart, so under load they
+    grow. From GATHER_MS on, Kafka too holds records back that long: fewer fetches, but a lone record waits."""
 
     group: str
     topics: tuple[Topic, ...]
@@ -95,7 +96,7 @@ async def consume(
     inbox.leave()
     failures = 0
     while not stopping.is_set():
-        inbox.consumer = consumer = _consumer(subscription.group, settings)
+        inbox.consumer = consumer = _consumer(subscription, settings)
         try:
             consumer.subscribe([topic.name for topic in subscription.topics], listener=inbox)
             await consumer.start()
@@ -199,9 +200,7 @@ class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
                     raise
                 if is_passing(error) or kafka.passes(error):
                     outages += 1
-                    log.warning(
-                        "batch_waits", group=self.subscription.group, error=type(error).__name__, failures=outages
-                    )
+                    log.warning("batch_waits", group=self.subscription.group, error=type(error).__name__)
                     await pause(self.stopping, backoff_s(outages))
                 elif len(part) > 1:
                     middle = len(part) // 2
@@ -267,8 +266,7 @@ class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
         """Compare-and-set of the rows of these partitions, which it locks until the transaction ends."""
         raw = await driver(connection)
         columns = list(zip(*((p.topic, p.partition, *move) for p, move in moves.items()), strict=True))
-        status: str = await raw.execute(_MOVE, self.subscription.group, *columns)
-        if status != f"UPDATE {len(moves)}":
+        if await raw.execute(_MOVE, self.subscription.group, *columns) != f"UPDATE {len(moves)}":
             raise _Fenced
 
     async def _tell_kafka(self) -> None:
@@ -283,16 +281,18 @@ class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
                     await self.consumer.commit(dict(self.positions))
 
 
-def _consumer(group: str, settings: KafkaSettings) -> Any:
+def _consumer(subscription: Subscription, settings: KafkaSettings) -> Any:
+    waits = {"fetch_min_bytes": 256 * 1024, "fetch_max_wait_ms": subscription.linger_ms}
     return AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap,
-        group_id=group,
+        group_id=subscription.group,
         group_instance_id=settings.group_instance_id,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         session_timeout_ms=settings.session_timeout_ms,
         heartbeat_interval_ms=settings.session_timeout_ms // 4,
         metadata_max_age_ms=10_000,
+        **(waits if subscription.linger_ms >= GATHER_MS else {}),
     )
 
 

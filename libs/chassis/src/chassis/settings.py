@@ -23,7 +23,7 @@ class KafkaSettings(_Block):
     replication_factor: int = Field(1, ge=1)
     group_instance_id: str | None = None
     session_timeout_ms: int = Field(6000, ge=1000)
-    linger_ms: int = Field(10, ge=0, description="how long a record may wait for others of its partition")
+    linger_ms: int = Field(20, ge=0, description="how long a record may wait for others of its partition")
 
 
 class PostgresSettings(_Block):
