@@ -4,7 +4,7 @@ BIN := .venv/bin
 TYPED := contracts/src libs/chassis/src libs/providers/src $(wildcard services/*/src) tools/provider-simulator/src tools/pombo/src
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup lock lint test demo up bench payloads clean
+.PHONY: help setup lock lint test demo up bench payloads advisories clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ bench: setup ## one JSON line per figure
 
 payloads: setup ## check provider payloads: make payloads DIR=folder
 	@pombo payloads check $(DIR)
+
+advisories: setup ## known vulnerabilities of the pins (asks PyPI's advisory database, which not every network reaches)
+	uvx pip-audit --strict --no-deps --disable-pip -r requirements.lock
 
 clean: ## remove the environment and everything the project started or generated
 	rm -rf .venv .pombo

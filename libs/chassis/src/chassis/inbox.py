@@ -233,7 +233,7 @@ class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self.handle(connection, readable)
             crash_point("inbox_handled")
         crash_point("inbox_committed")
-        mark_applied((f"{self.subscription.group} {one.envelope.type}", one.envelope.traceparent) for one in readable)
+        mark_applied(self.subscription.group, (one.envelope for one in readable))
         self.parked_in_a_row = in_a_row
         consumed = counter("pombo_records_consumed_total", "Records handled or passed over.", ("group",))
         consumed.labels(self.subscription.group).inc(len(records))

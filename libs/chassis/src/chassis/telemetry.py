@@ -23,6 +23,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from chassis.settings import TelemetrySettings
+from contracts.envelope import Envelope
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 correlated = structlog.contextvars.bound_contextvars  # with correlated(correlation_id=…): every line inside has it
@@ -131,11 +132,12 @@ def followed(name: str, traceparent: str | None, **attributes: object) -> Iterat
         yield own
 
 
-def mark_applied(records: Iterable[tuple[str, str | None]]) -> None:
-    """A moment in the trace of each record (name, traceparent): its batch, one transaction, is committed."""
-    for name, traceparent in records:
-        with followed(name, traceparent):
-            pass
+def mark_applied(group: str, envelopes: Iterable[Envelope]) -> None:
+    """A moment in the trace of each record: its batch, one transaction, is committed."""
+    for envelope in envelopes:
+        if envelope.traceparent is not None and is_recorded(envelope.traceparent):
+            with span(f"{group} {envelope.type}", envelope.traceparent):
+                pass
 
 
 def is_recorded(traceparent: str) -> bool:
