@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from pydantic import SecretStr
 
 from chassis.database import Database, driver, migrate
-from chassis.kafka import Outgoing, Received, outgoing
+from chassis.kafka import Encoded, Outgoing, Received, outgoing
 from chassis.settings import KafkaSettings, PostgresSettings
 from contracts import ids, topics
 from contracts.campaigns import (
@@ -23,7 +23,7 @@ from contracts.campaigns import (
     Step,
 )
 from contracts.codec import decode
-from contracts.envelope import Event
+from contracts.envelope import Event, read_headers
 from contracts.ids import Address
 from contracts.instances import InstanceConfigured, Limits
 from contracts.messages import (
@@ -35,7 +35,8 @@ from contracts.messages import (
     MessageReturned,
     MessageSent,
 )
-from contracts.topics import Topic
+from contracts.progress import DispatchesChanged
+from contracts.topics import EVENT_TYPES, Topic
 from pombo import backing
 from scheduler.app import SCHEMA, Scheduler
 from scheduler.settings import BatchSettings, PacingSettings, Settings
@@ -44,6 +45,7 @@ ACCOUNT = UUID("00000000-0000-4000-8000-0000000000aa")
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 AT_ONCE = SendingPolicy(min_delay_s=0, max_delay_s=0, pause_after_messages=None, retry_delay_s=0.01)
 TEXT = Step(kind="text", content="Olá {{nome|amigo}}")
+TWO_STEPS = (TEXT, Step(kind="text", content="segunda"))
 
 
 def migrate_scheduler(prepared: backing.Database) -> None:
@@ -55,13 +57,22 @@ class KeptProducer:
 
     def __init__(self) -> None:
         self.published: list[Outgoing] = []
+        self.planned: list[Encoded] = []
         self.failing: Exception | None = None
 
     async def publish(self, records: Sequence[Outgoing]) -> None:
+        self._fail()
+        self.published.extend(records)
+
+    async def publish_encoded(self, records: Sequence[Encoded]) -> None:
+        if records:
+            self._fail()
+            self.planned.extend(records)
+
+    def _fail(self) -> None:
         if self.failing is not None:
             error, self.failing = self.failing, None
             raise error
-        self.published.extend(records)
 
     async def stop(self) -> None:
         return
@@ -132,8 +143,12 @@ class Bench:
         return {row["state"]: row["count"] for row in rows}
 
     async def events(self, *types: type[Event]) -> list[tuple[str, Event]]:
-        """What is in the outbox of these types, with its key, in order."""
+        """What plans told and what is in the outbox of these types, with its key, in order."""
         found: list[tuple[str, Event]] = []
+        for record in self.producer.planned:
+            envelope = read_headers(record.headers)
+            if issubclass(EVENT_TYPES[envelope.type], types):
+                found.append((envelope.subject, decode(envelope.type, 1, record.value)))
         for row in await self.rows("SELECT key, headers, value FROM outbox ORDER BY position"):
             event = decode(row["headers"]["ce_type"], 1, row["value"])
             if isinstance(event, types):
@@ -147,7 +162,7 @@ async def bench(
 ) -> AsyncIterator[Bench]:
     scheduler = Scheduler(settings(prepared, "127.0.0.1:1", pacing, batch))
     producer = KeptProducer()
-    scheduler.publication._producer = producer  # type: ignore[assignment]
+    scheduler.publication._producer = scheduler.planning._producer = producer  # type: ignore[assignment]
     try:
         yield Bench(scheduler, producer)
     finally:
@@ -275,3 +290,32 @@ def ambiguous(queued: MessageQueued, instance_id: UUID) -> tuple[UUID, Event]:
 def resolved(queued: MessageQueued, instance_id: UUID, outcome: str) -> tuple[UUID, Event]:
     event = MessageResolved(**_repeated(queued, instance_id), outcome=outcome, evidence="none")
     return queued.dispatch_id, event
+
+
+async def settle_all(on: Bench, instance_id: UUID, queued: list[MessageQueued]) -> None:
+    await on.tell(topics.MESSAGE_SENT, *(sent(one, instance_id) for one in queued))
+
+
+async def run_out(on: Bench, instance_id: UUID) -> list[MessageQueued]:
+    everything: list[MessageQueued] = []
+    while queued := await on.turn():
+        everything.extend(queued)
+        await settle_all(on, instance_id, queued)
+    return everything
+
+
+async def folded(on: Bench, campaign: UUID) -> dict[UUID, str]:
+    """The states as a reader of DispatchesChanged sees them: the highest version of each."""
+    newest: dict[UUID, tuple[int, str]] = {}
+    for key, event in await on.events(DispatchesChanged):
+        if key == str(campaign) and isinstance(event, DispatchesChanged):
+            for change in event.changes:
+                newest[change.dispatch_id] = max(
+                    newest.get(change.dispatch_id, (0, "")), (change.version, change.state)
+                )
+    return {dispatch: state for dispatch, (_, state) in newest.items()}
+
+
+async def wait_over(on: Bench) -> None:
+    """Lets every wait of a dispatch end now."""
+    await on.execute("UPDATE dispatch SET due_at = now() WHERE waits = 'time'")

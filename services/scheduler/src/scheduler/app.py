@@ -41,7 +41,7 @@ class Scheduler:
             self.database, self.producer, definitions, pacing, settings.telemetry.sample_ratio
         )
         self.releasing = Releasing(self.database, definitions, pacing, batch)
-        self.planning = Planning(self.database, definitions, self.signals, batch.plan_recipients)
+        self.planning = Planning(self.database, self.producer, definitions, self.signals, batch.plan_recipients)
         self.answers = Answers(self.database, pacing)
         self.timers = Timers(self.database, self.signals)
         self.chores = Chores(self.database, definitions, self.signals, batch.chore_dispatches)

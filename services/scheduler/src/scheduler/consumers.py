@@ -19,7 +19,7 @@ from contracts.conversations import AnswerWritten, MessageReceived
 from contracts.instances import InstanceConfigured, InstanceHealthEvent
 from contracts.messages import MessageEvent
 from contracts.operations import OperationEvent
-from scheduler.campaign.campaigns import Campaigns, add_recipients
+from scheduler.campaign.campaigns import Campaigns
 from scheduler.campaign.runs import Definitions
 from scheduler.dispatch.outcomes import Outcomes
 from scheduler.instances import Instances
@@ -27,6 +27,7 @@ from scheduler.lane.explanations import Explanations
 from scheduler.order import opt_outs
 from scheduler.order.answers import Answers
 from scheduler.order.operations import Operations
+from scheduler.plan.recipients import add_recipients
 from scheduler.settings import PacingSettings
 from scheduler.signals import Signals, Stage
 

@@ -35,7 +35,7 @@ class BatchSettings(BaseModel):
 
     lanes: int = Field(16, ge=1, description="lanes released in one transaction")
     lane_messages: int = Field(250, ge=1, description="messages of one lane in one transaction")
-    plan_recipients: int = Field(2500, ge=1, description="recipients planned in one transaction")
+    plan_recipients: int = Field(5000, ge=1, description="recipients planned in one transaction")
     chore_dispatches: int = Field(2500, ge=1, description="dispatches changed in one transaction of a bulk change")
 
 

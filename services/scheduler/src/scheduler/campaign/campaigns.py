@@ -6,12 +6,10 @@ from typing import Any, assert_never
 from uuid import UUID
 
 import asyncpg
-import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.database import driver
 from chassis.kafka import Received
-from contracts import ids
 from contracts.campaigns import (
     CampaignCancelled,
     CampaignCancelling,
@@ -28,11 +26,9 @@ from contracts.campaigns import (
     CampaignStarted,
     CampaignUnscheduled,
     Definition,
-    RecipientsAdded,
 )
 from scheduler.dispatch.automaton import CampaignStatus
 from scheduler.dispatch.reports import report_rows
-from scheduler.plan.assignment import position
 from scheduler.signals import Stage
 
 _LOCK = "SELECT campaign_id FROM campaign WHERE campaign_id = ANY($1::uuid[]) ORDER BY campaign_id FOR UPDATE"
@@ -62,16 +58,6 @@ RETURNING dispatch_id, account_id, campaign_id, recipient_id, step, instance_id,
     reason, due_at
 """
 _CHORE = "INSERT INTO chore (campaign_id, account_id, kind) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
-_CHUNKS = """
-INSERT INTO chunk (campaign_id, account_id, chunk)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[]) ON CONFLICT DO NOTHING
-"""
-_RECIPIENTS = """
-INSERT INTO recipient (campaign_id, account_id, recipient_id, position, contact_id, recipient_key, phone, name,
-    custom_fields)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::bigint[], $5::uuid[], $6::text[], $7::text[], $8::text[],
-    $9::text[]) ON CONFLICT DO NOTHING
-"""
 
 
 class WithoutAccount(ValueError):
@@ -164,34 +150,3 @@ def _status(event: CampaignEvent) -> CampaignStatus | None:
 async def _define(raw: asyncpg.Connection, campaign_id: UUID, definition: Definition) -> None:
     """`definition_version` counts, so that parsed copies elsewhere are never stale."""
     await raw.execute(_DEFINE, campaign_id, definition.model_dump_json(), definition.policy.valid_until)
-
-
-async def add_recipients(connection: AsyncConnection, batch: Sequence[Received]) -> None:
-    """Chunks in any order, before or after the start; the same chunk again changes nothing."""
-    raw = await driver(connection)
-    chunks: list[tuple[UUID, UUID, int]] = []
-    rows: list[tuple[object, ...]] = []
-    for one in batch:
-        if not isinstance(one.event, RecipientsAdded):
-            continue
-        campaign_id, account_id = UUID(one.envelope.subject), account_of(one)
-        chunks.append((campaign_id, account_id, one.event.chunk))
-        for index, person in enumerate(one.event.recipients):
-            custom = orjson.dumps(person.custom_fields).decode() if person.custom_fields else "{}"
-            rows.append(
-                (
-                    campaign_id,
-                    account_id,
-                    person.recipient_id,
-                    position(one.event.chunk, index),
-                    person.contact_id,
-                    ids.phone_key(person.phone),
-                    person.phone,
-                    person.name,
-                    custom,
-                )
-            )
-    if rows:
-        await raw.execute(_RECIPIENTS, *zip(*rows, strict=True))
-    if chunks:
-        await raw.execute(_CHUNKS, *zip(*chunks, strict=True))

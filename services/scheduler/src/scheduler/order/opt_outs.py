@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,16 +16,15 @@ from scheduler.campaign.runs import Definitions, lock_shared
 from scheduler.dispatch import dispatches
 from scheduler.dispatch.reports import report_rows
 from scheduler.lane import lanes
+from scheduler.rows import Row
 from scheduler.signals import Stage
 
 _ADD = "INSERT INTO opt_out (account_id, recipient_key) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _REMOVE = "DELETE FROM opt_out WHERE account_id = $1 AND recipient_key = $2"
-# Index recipient_person; the dispatches' ids are derived, so that no index by recipient is needed.
-_RECIPIENTS = """
-SELECT r.recipient_id, jsonb_array_length(c.definition -> 'steps') AS steps
-FROM unnest($1::uuid[], $2::text[]) AS o(account_id, recipient_key)
-JOIN recipient r ON r.account_id = o.account_id AND r.recipient_key = o.recipient_key
-JOIN campaign c ON c.campaign_id = r.campaign_id AND c.status NOT IN ('completed', 'cancelled', 'deleted')
+# Recipients' and dispatches' ids are derived, so that no index by person is needed. Index campaign_active.
+_CAMPAIGNS = """
+SELECT account_id, campaign_id, coalesce(jsonb_array_length(definition -> 'steps'), 0) AS steps FROM campaign
+WHERE status NOT IN ('completed', 'cancelled', 'deleted') AND chunk_count IS NOT NULL AND account_id = ANY($1::uuid[])
 """
 _PENDING = """
 SELECT dispatch_id, campaign_id, instance_id FROM dispatch WHERE dispatch_id = ANY($1::uuid[]) AND state = 'pending'
@@ -36,7 +36,7 @@ async def handle(
 ) -> None:
     """Locks lanes, then campaigns, then dispatches (see lanes.py)."""
     raw = await driver(connection)
-    opted_out: set[tuple[object, str]] = set()
+    opted_out: set[tuple[UUID, str]] = set()
     for one in batch:
         match one.event:
             case ContactOptedOut(recipient_key=key):
@@ -54,12 +54,19 @@ async def handle(
 async def _skip_pending(
     connection: AsyncConnection,
     raw: asyncpg.Connection,
-    people: Sequence[tuple[object, str]],
+    people: Sequence[tuple[UUID, str]],
     definitions: Definitions,
     stage: Stage,
 ) -> None:
-    recipients = await raw.fetch(_RECIPIENTS, [account for account, _ in people], [key for _, key in people])
-    derived = [ids.dispatch_id(row["recipient_id"], step) for row in recipients for step in range(row["steps"] or 0)]
+    campaigns_of: dict[UUID, list[Row]] = {}
+    for row in await raw.fetch(_CAMPAIGNS, list({account for account, _ in people})):
+        campaigns_of.setdefault(row["account_id"], []).append(row)
+    derived = [
+        ids.dispatch_id(ids.recipient_id(row["campaign_id"], key), step)
+        for account, key in people
+        for row in campaigns_of.get(account, ())
+        for step in range(row["steps"])
+    ]
     pending = await raw.fetch(_PENDING, derived)
     if not pending:
         return

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from contracts import ids
@@ -21,8 +21,7 @@ class Candidate:
     is_default: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(NamedTuple):
     """A recipient to be planned. `bound_to`: the instance that the contact is bound to by now."""
 
     recipient_id: UUID
@@ -33,8 +32,7 @@ class Listed:
     opted_out: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """`binds`: the contact has no binding yet and gets this one."""
 
     recipient: Listed
@@ -45,12 +43,12 @@ class Place:
 PlannedState = Literal["pending", "skipped", "cancelled"]
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedDispatch:
+class PlannedDispatch(NamedTuple):
     dispatch_id: UUID
-    recipient: Listed
-    step: int
+    recipient_id: UUID
+    contact_id: UUID
     instance_id: UUID
+    step: int
     place: int
     state: PlannedState
     waits: Literal["previous_step"] | None
@@ -94,23 +92,27 @@ def allocate(listed: Sequence[Listed], pool: Sequence[Candidate], pick: Callable
     return places
 
 
-def expand(places: Iterable[Place], steps: int, *, cancelled: bool) -> Iterable[PlannedDispatch]:
+def expand(places: Iterable[Place], steps: int, *, cancelled: bool) -> list[PlannedDispatch]:
     """Depth-first: a recipient's later steps come before the next recipient's first one, each after the one before."""
-    for place in places:
-        recipient = place.recipient
+    planned: list[PlannedDispatch] = []
+    for (recipient_id, contact_id, _, position, _, opted_out), instance_id, _ in places:
+        ended: PlannedState | None = "cancelled" if cancelled else "skipped" if opted_out else None
         for step in range(steps):
-            state: PlannedState = "cancelled" if cancelled else "skipped" if recipient.opted_out else "pending"
-            waits: Literal["previous_step"] | None = "previous_step" if state == "pending" and step else None
-            yield PlannedDispatch(
-                dispatch_id=ids.dispatch_id(recipient.recipient_id, step),
-                recipient=recipient,
-                step=step,
-                instance_id=place.instance_id,
-                place=recipient.position * steps + step,
-                state=state,
-                waits=waits,
-                reason="cancelled" if cancelled else "opted_out" if recipient.opted_out else waits,
+            waits: Literal["previous_step"] | None = "previous_step" if step and not ended else None
+            planned.append(
+                PlannedDispatch(
+                    ids.dispatch_id(recipient_id, step),
+                    recipient_id,
+                    contact_id,
+                    instance_id,
+                    step,
+                    position * steps + step,
+                    ended or "pending",
+                    waits,
+                    "cancelled" if cancelled else "opted_out" if opted_out else waits,
+                )
             )
+    return planned
 
 
 def correct(places: Sequence[Place], bound: Mapping[str, UUID], pool: Iterable[UUID]) -> list[Place]:

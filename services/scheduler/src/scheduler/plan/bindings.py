@@ -28,8 +28,8 @@ _LOCK = """
 SELECT instance_id, bound FROM occupancy WHERE instance_id = ANY($1::uuid[]) ORDER BY instance_id FOR UPDATE
 """
 _BIND = """
-INSERT INTO binding (account_id, recipient_key, instance_id, contact_id)
-SELECT $1, key, instance_id, contact_id FROM unnest($2::text[], $3::uuid[], $4::uuid[])
+INSERT INTO binding (account_id, recipient_key, instance_id, contact_id, bound_at)
+SELECT $1, key, instance_id, contact_id, $5 FROM unnest($2::text[], $3::uuid[], $4::uuid[])
     AS b(key, instance_id, contact_id) ORDER BY key
 ON CONFLICT DO NOTHING RETURNING recipient_key, instance_id, contact_id
 """
@@ -55,13 +55,13 @@ async def lock_counts(raw: asyncpg.Connection, account_id: UUID, instance_ids: I
 
 
 async def bind(
-    raw: asyncpg.Connection, account_id: UUID, wanted: Sequence[Binding]
+    raw: asyncpg.Connection, account_id: UUID, wanted: Sequence[Binding], now: datetime
 ) -> tuple[list[Binding], dict[str, UUID]]:
     """What was bound here, and for all that was wanted the instance it is bound to in fact. Counts are locked."""
     if not wanted:
         return [], {}
     keys, instance_ids, contact_ids = zip(*wanted, strict=True)
-    rows = await raw.fetch(_BIND, account_id, keys, instance_ids, contact_ids)
+    rows = await raw.fetch(_BIND, account_id, keys, instance_ids, contact_ids, now)
     made = [(row["recipient_key"], row["instance_id"], row["contact_id"]) for row in rows]
     counts = Counter(instance_id for _, instance_id, _ in made)
     await raw.execute(_OCCUPY, list(counts), list(counts.values()))
@@ -110,5 +110,5 @@ async def bind_senders(connection: AsyncConnection, batch: Sequence[Received], n
             if room[instance_id] > 0:
                 room[instance_id] -= 1
                 fitting.append((key, instance_id, ids.contact_id(account_id, key)))
-        made, _ = await bind(raw, account_id, fitting)
+        made, _ = await bind(raw, account_id, fitting, now)
         await append(connection, [allocated(account_id, *one, now) for one in made])

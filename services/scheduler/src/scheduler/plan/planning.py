@@ -1,24 +1,29 @@
-"""Planning a started campaign page by page: bindings, dispatches, lanes and reports of a page in one transaction."""
+"""Planning a started campaign page by page: bindings, dispatches and lanes of a page in one transaction.
+
+The plan's row is the page's outbox: after the commit the page is published from memory, and the next page's transaction
+says so. Whoever finds a page that was not told (the process died, Kafka was away) reads it back and publishes it again.
+"""
 
 import random
 from collections.abc import Sequence
-from datetime import datetime
-from uuid import UUID
+from datetime import datetime, timedelta
+from typing import NamedTuple
+from uuid import UUID, uuid4
 
 import asyncpg
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.database import Database, driver
-from chassis.outbox import append
+from chassis.kafka import Encoded, Producer
+from chassis.lifecycle import crash_point
 from chassis.telemetry import counter
+from contracts import ids
 from contracts.campaigns import Definition
-from contracts.progress import DispatchChange
 from scheduler.campaign.runs import CampaignRun, Definitions, lock_shared
 from scheduler.dispatch.automaton import CANCELLED
-from scheduler.dispatch.reports import Changed, report
 from scheduler.lane import lanes
-from scheduler.plan import bindings
-from scheduler.plan.assignment import Candidate, Listed, PlannedDispatch, allocate, correct, expand
+from scheduler.plan import announcements, bindings
+from scheduler.plan.assignment import Candidate, Listed, Place, PlannedDispatch, allocate, correct, expand
+from scheduler.plan.bindings import Binding
 from scheduler.rows import Row
 from scheduler.signals import Signals
 
@@ -31,8 +36,8 @@ WHERE status NOT IN ('completed', 'cancelled', 'deleted') AND chunk_count IS NOT
 ON CONFLICT DO NOTHING
 """
 _NEXT = """
-SELECT campaign_id, account_id, position, planned FROM plan WHERE due_at <= statement_timestamp()
-ORDER BY planned LIMIT 1 FOR UPDATE SKIP LOCKED
+SELECT campaign_id, account_id, position, planned, told, page_from, page_at, statement_timestamp() AS now FROM plan
+WHERE due_at <= statement_timestamp() OR planner = $1 ORDER BY planned LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 _PAGE = """
 SELECT r.recipient_id, r.contact_id, r.recipient_key, r.position, b.instance_id AS bound_to,
@@ -53,28 +58,72 @@ CREATE TEMPORARY TABLE IF NOT EXISTS dispatch_staging (dispatch_id uuid, recipie
 _COLUMNS = (
     "dispatch_id", "recipient_id", "contact_id", "instance_id", "step", "place", "state", "waits", "reason",
 )  # fmt: skip
+# Nothing of it can be there already: the plan's row is locked, and its position moves with this statement.
 _INSERT = """
 INSERT INTO dispatch (dispatch_id, account_id, campaign_id, recipient_id, contact_id, instance_id, step, place, state,
     waits, reason, ended_at)
 SELECT dispatch_id, $1, $2, recipient_id, contact_id, instance_id, step, place, state, waits, reason,
     CASE WHEN state <> 'pending' THEN statement_timestamp() END
-FROM dispatch_staging ON CONFLICT DO NOTHING
+FROM dispatch_staging
 """
 _LINES = """
 INSERT INTO line (instance_id, campaign_id, account_id)
 SELECT instance_id, $2, $3 FROM unnest($1::uuid[]) AS n(instance_id) ON CONFLICT DO NOTHING
 """
-_ADVANCE = "UPDATE plan SET position = $2, planned = planned + $3 WHERE campaign_id = $1"
-_POSTPONE = "UPDATE plan SET due_at = statement_timestamp() + interval '1 second' WHERE campaign_id = $1"
+_ADVANCE = """
+UPDATE plan SET position = $2, planned = planned + $3, told = false, page_from = position, page_at = $4::timestamptz, planner = $5,
+    due_at = $4::timestamptz + $6::interval
+WHERE campaign_id = $1
+"""
+_POSTPONE = """
+UPDATE plan SET due_at = statement_timestamp() + interval '1 second', planner = NULL, told = true WHERE campaign_id = $1
+"""
 _FINISH = "UPDATE campaign SET planned_dispatches = $2 WHERE campaign_id = $1"
+
+# A page as it is by now; the dispatches' ids are derived.
+_RECIPIENTS = """
+SELECT recipient_id, recipient_key FROM recipient WHERE campaign_id = $1 AND position > $2 AND position <= $3
+ORDER BY position
+"""
+_DISPATCHES = """
+SELECT dispatch_id, recipient_id, step, instance_id, version, attempt, release, state, reason, due_at FROM dispatch
+WHERE dispatch_id = ANY($1::uuid[]) ORDER BY place
+"""
+_BOUND = """
+SELECT recipient_key, instance_id, contact_id FROM binding
+WHERE account_id = $1 AND recipient_key = ANY($2::text[]) AND bound_at = $3
+"""
+_STEPS = "SELECT coalesce(jsonb_array_length(definition -> 'steps'), 0) FROM campaign WHERE campaign_id = $1"
+_DELETE = "DELETE FROM plan WHERE campaign_id = $1"
+_FIRST_PAGE = 500
+# How long a page's process has to publish it before another one does.
+_TELL_WITHIN = timedelta(seconds=3)
+
+
+class Page(NamedTuple):
+    """Committed or to be told again: what is published next. `position`: where it ends; None if there is no news."""
+
+    campaign_id: UUID
+    position: int | None = None
+    records: Sequence[Encoded] = ()
 
 
 class Planning:
-    def __init__(self, database: Database, definitions: Definitions, signals: Signals, page_recipients: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        producer: Producer,
+        definitions: Definitions,
+        signals: Signals,
+        page_recipients: int,
+    ) -> None:
         self._database = database
+        self._producer = producer
         self._definitions = definitions
         self._signals = signals
         self._page_recipients = page_recipients
+        self._planner = uuid4()
+        self._told: dict[UUID, int] = {}
 
     async def discover(self) -> None:
         async with self._database.transaction() as connection:
@@ -84,78 +133,104 @@ class Planning:
         """False if nothing is to be planned now. A campaign's first page is small, so that sending starts at once."""
         async with self._database.transaction() as connection:
             raw = await driver(connection)
-            plan = await raw.fetchrow(_NEXT)
+            plan = await raw.fetchrow(_NEXT, self._planner)
             if plan is None:
                 return False
-            size = self._page_recipients if plan["planned"] else min(self._page_recipients, 500)
-            rows = await raw.fetch(_PAGE, plan["campaign_id"], plan["position"], size)
-            if not rows:
-                # Its own transaction: it locks the campaign alone, where a page holds a share of it.
-                await _finish(raw, plan["campaign_id"], plan["planned"])
-                self._signals.wake_campaigns([plan["campaign_id"]])
-                return True
-            runs = await lock_shared(raw, self._definitions, [plan["campaign_id"]])
-            run = runs.get(plan["campaign_id"])
-            if run is None or run.status == "deleted":
-                await raw.execute("DELETE FROM plan WHERE campaign_id = $1", plan["campaign_id"])
-                return True
-            pool = await self._pool(raw, run.account_id, run.definition)
-            if not pool:
-                await raw.execute(_POSTPONE, run.campaign_id)
-                return False
-            planned = await self._write(connection, raw, run, pool, [_listed(row) for row in rows])
-            await raw.execute(_ADVANCE, run.campaign_id, rows[-1]["position"], planned)
-        self._signals.wake_campaigns([run.campaign_id])
+            told = plan["told"] or self._told.get(plan["campaign_id"]) == plan["position"]
+            page = await (self._plan(raw, plan) if told else _recall(raw, plan))
+        if page is None:
+            return False
+        crash_point("plan_page_committed")
+        self._signals.wake_campaigns([page.campaign_id])
+        await self._producer.publish_encoded(page.records)
+        crash_point("plan_page_published")
+        if page.position is None:
+            self._told.pop(page.campaign_id, None)
+        else:
+            self._told[page.campaign_id] = page.position
         return True
 
-    async def _pool(self, raw: asyncpg.Connection, account_id: UUID, definition: Definition) -> list[Candidate]:
-        """Instances of the definition that are not known (yet) are taken only if there is no other."""
-        rows = await raw.fetch(_POOL, account_id, list(definition.pool))
-        bound = await bindings.bound_counts(raw, [row["instance_id"] for row in rows])
-        known = [
-            Candidate(
-                instance_id=row["instance_id"],
-                room=row["max_users"] - bound.get(row["instance_id"], 0),
-                usable=lanes.why_stopped(row) is None,
-                is_default=row["is_default"],
-            )
-            for row in rows
-        ]
-        found = {candidate.instance_id for candidate in known}
-        return known + [Candidate(each, 0, usable=False) for each in definition.pool if each not in found]
-
-    async def _write(
-        self,
-        connection: AsyncConnection,
-        raw: asyncpg.Connection,
-        run: CampaignRun,
-        pool: Sequence[Candidate],
-        listed: Sequence[Listed],
-    ) -> int:
-        now: datetime = await raw.fetchval("SELECT statement_timestamp()")
-        pool = await _with_room(raw, run.account_id, pool, listed)
-        places = allocate(listed, pool, random.randrange)
-        wanted = {place.recipient.recipient_key: place for place in places if place.binds}
-        made, actual = await bindings.bind(
-            raw, run.account_id, [(key, p.instance_id, p.recipient.contact_id) for key, p in wanted.items()]
-        )
-        places = correct(places, actual, [candidate.instance_id for candidate in pool])
-        await append(connection, [bindings.allocated(run.account_id, *one, now) for one in made])
-        cancelled = run.status in CANCELLED
-        planned = list(expand(places, len(run.definition.steps), cancelled=cancelled))
-        await self._insert(raw, run, planned)
-        used = sorted({place.instance_id for place in places})
-        await raw.execute(_LINES, used, run.campaign_id, run.account_id)
-        await lanes.create(raw, dict.fromkeys(used, run.account_id))
-        await report(connection, [_changed(run, one) for one in planned], now)
+    async def _plan(self, raw: asyncpg.Connection, plan: Row) -> Page | None:
+        """None if it cannot be planned now."""
+        size = self._page_recipients if plan["planned"] else min(self._page_recipients, _FIRST_PAGE)
+        rows = await raw.fetch(_PAGE, plan["campaign_id"], plan["position"], size)
+        if not rows:
+            # Its own transaction: it locks the campaign alone, where a page holds a share of it.
+            await raw.execute(_FINISH, plan["campaign_id"], plan["planned"])
+            await raw.execute(_DELETE, plan["campaign_id"])
+            return Page(plan["campaign_id"])
+        runs = await lock_shared(raw, self._definitions, [plan["campaign_id"]])
+        run = runs.get(plan["campaign_id"])
+        if run is None or run.status == "deleted":
+            await raw.execute(_DELETE, plan["campaign_id"])
+            return Page(plan["campaign_id"])
+        pool = await _pool(raw, run.account_id, run.definition)
+        if not pool:
+            await raw.execute(_POSTPONE, run.campaign_id)
+            return None
+        now: datetime = plan["now"]
+        places, bound = await _bind(raw, run.account_id, pool, [Listed(*row) for row in rows], now)
+        planned = expand(places, len(run.definition.steps), cancelled=run.status in CANCELLED)
+        await _insert(raw, run, planned)
+        position = rows[-1]["position"]
+        await raw.execute(_ADVANCE, run.campaign_id, position, len(planned), now, self._planner, _TELL_WITHIN)
         counter("pombo_dispatches_planned_total", "Dispatches planned.").inc(len(planned))
-        return len(planned)
+        told = [announcements.planned(one) for one in planned]
+        records = announcements.changes(run.campaign_id, run.account_id, told, now)
+        return Page(run.campaign_id, position, records + announcements.allocations(run.account_id, bound, now))
 
-    async def _insert(self, raw: asyncpg.Connection, run: CampaignRun, planned: Sequence[PlannedDispatch]) -> None:
-        """COPY into a table of the session's own, then one INSERT that tolerates what is there already."""
-        await raw.execute(_STAGING)
-        await raw.copy_records_to_table("dispatch_staging", records=map(_staged, planned), columns=list(_COLUMNS))
-        await raw.execute(_INSERT, run.account_id, run.campaign_id)
+
+async def _recall(raw: asyncpg.Connection, plan: Row) -> Page:
+    """The last page again. Who folds it takes the highest version; its allocations are the same to the byte."""
+    campaign_id, account_id = plan["campaign_id"], plan["account_id"]
+    people = await raw.fetch(_RECIPIENTS, campaign_id, plan["page_from"], plan["position"])
+    steps = await raw.fetchval(_STEPS, campaign_id)
+    derived = [ids.dispatch_id(row["recipient_id"], step) for row in people for step in range(steps)]
+    told = [announcements.stored(row) for row in await raw.fetch(_DISPATCHES, derived)]
+    bound = await raw.fetch(_BOUND, account_id, [row["recipient_key"] for row in people], plan["page_at"])
+    records = announcements.changes(campaign_id, account_id, told, plan["now"])
+    allocated = announcements.allocations(account_id, [(row[0], row[1], row[2]) for row in bound], plan["page_at"])
+    return Page(campaign_id, plan["position"], records + allocated)
+
+
+async def _pool(raw: asyncpg.Connection, account_id: UUID, definition: Definition) -> list[Candidate]:
+    """Instances of the definition that are not known (yet) are taken only if there is no other."""
+    rows = await raw.fetch(_POOL, account_id, list(definition.pool))
+    bound = await bindings.bound_counts(raw, [row["instance_id"] for row in rows])
+    known = [
+        Candidate(
+            instance_id=row["instance_id"],
+            room=row["max_users"] - bound.get(row["instance_id"], 0),
+            usable=lanes.why_stopped(row) is None,
+            is_default=row["is_default"],
+        )
+        for row in rows
+    ]
+    found = {candidate.instance_id for candidate in known}
+    return known + [Candidate(each, 0, usable=False) for each in definition.pool if each not in found]
+
+
+async def _bind(
+    raw: asyncpg.Connection, account_id: UUID, pool: Sequence[Candidate], listed: Sequence[Listed], now: datetime
+) -> tuple[list[Place], list[Binding]]:
+    """Where each goes, and which bindings are new."""
+    pool = await _with_room(raw, account_id, pool, listed)
+    places = allocate(listed, pool, lambda count: int(random.random() * count))
+    wanted = [(one.recipient_key, instance_id, one.contact_id) for one, instance_id, binds in places if binds]
+    made, actual = await bindings.bind(raw, account_id, wanted, now)
+    if len(made) < len(wanted):
+        places = correct(places, actual, [candidate.instance_id for candidate in pool])
+    return places, made
+
+
+async def _insert(raw: asyncpg.Connection, run: CampaignRun, planned: Sequence[PlannedDispatch]) -> None:
+    """COPY into a table of the session's own (row-level security allows no other), then one INSERT."""
+    await raw.execute(_STAGING)
+    await raw.copy_records_to_table("dispatch_staging", records=planned, columns=_COLUMNS)
+    await raw.execute(_INSERT, run.account_id, run.campaign_id)
+    used = sorted({one.instance_id for one in planned})
+    await raw.execute(_LINES, used, run.campaign_id, run.account_id)
+    await lanes.create(raw, dict.fromkeys(used, run.account_id))
 
 
 async def _with_room(
@@ -175,43 +250,3 @@ async def _with_room(
         )
         for one in pool
     ]
-
-
-def _listed(row: Row) -> Listed:
-    return Listed(
-        row["recipient_id"],
-        row["contact_id"],
-        row["recipient_key"],
-        row["position"],
-        row["bound_to"],
-        row["opted_out"],
-    )
-
-
-def _staged(one: PlannedDispatch) -> tuple[object, ...]:
-    recipient = one.recipient
-    return (
-        one.dispatch_id, recipient.recipient_id, recipient.contact_id, one.instance_id, one.step, one.place, one.state,
-        one.waits, one.reason,
-    )  # fmt: skip
-
-
-def _changed(run: CampaignRun, one: PlannedDispatch) -> Changed:
-    change = DispatchChange(
-        dispatch_id=one.dispatch_id,
-        recipient_id=one.recipient.recipient_id,
-        step=one.step,
-        instance_id=one.instance_id,
-        version=1,
-        attempt=1,
-        release=0,
-        state=one.state,
-        reason=one.reason,
-        due_at=None,
-    )
-    return Changed(run.campaign_id, run.account_id, change)
-
-
-async def _finish(raw: asyncpg.Connection, campaign_id: UUID, planned: int) -> None:
-    await raw.execute(_FINISH, campaign_id, planned)
-    await raw.execute("DELETE FROM plan WHERE campaign_id = $1", campaign_id)
