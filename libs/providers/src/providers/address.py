@@ -1,11 +1,9 @@
 """Names of people and places as providers write them. Aliases are kept side by side, never merged here."""
 
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """Every name by which a provider knows one person or place; a set of aliases, never merged here.
 
     `phone` digits as the provider wrote them; `lid` with its suffix; `bsuid` like BR.1349…; the last three are

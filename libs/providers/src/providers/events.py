@@ -7,7 +7,7 @@ where it gives none, and `raw`, the part of the payload it was read from.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from providers.address import Address as Address
 from providers.failures import Failure
@@ -73,15 +73,19 @@ class SystemSeen(ChatSeen):
     new_phone: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatusSeen(Seen):
+class StatusSeen(NamedTuple):
     """What became of one of our messages. `client_ref`: our label, given back. `failure` only when failed.
 
-    A failure named `send_uncertain` is no proof of failure: it goes to reconciliation.
+    A failure named `send_uncertain` is no proof of failure: it goes to reconciliation. What all events have comes
+    first; a tuple, because three of these are made for each message sent and a frozen dataclass costs twice as much.
     """
 
+    key: str
+    raw: Any
     id: str
     status: Delivery
+    channel: str | None = None
+    at_ms: int | None = None
     peer: Address | None = None
     participant: Address | None = None
     client_ref: str | None = None

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -125,4 +126,10 @@ def hash_matches(secret: str | None, hashes: Iterable[str]) -> bool:
 
 
 def redact_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: REDACTED if _SECRET_HEADERS.search(name) else value for name, value in headers.items()}
+    return {name: REDACTED if _is_secret(name) else value for name, value in headers.items()}
+
+
+@lru_cache(maxsize=512)
+def _is_secret(header_name: str) -> bool:
+    """Remembered, because the same few names come with every webhook."""
+    return _SECRET_HEADERS.search(header_name) is not None

@@ -33,6 +33,9 @@ class Admitted:
     instance: KnownInstance | None
 
 
+ADMITTED_WITHOUT_INSTANCE = Admitted(None)
+
+
 @dataclass(frozen=True, slots=True)
 class Refused:
     """`status` is what the provider must see: Evolution drops an event for ever after a 4xx, so what may only be
@@ -63,10 +66,10 @@ def admit_zapi(
     return Refused(401, "bad_key")
 
 
-def admit_meta(secrets: Iterable[str], headers: Mapping[str, str], body: bytes) -> Admitted | Refused:
+def admit_meta(keys: WebhookKeys, headers: Mapping[str, str], body: bytes) -> Admitted | Refused:
     """The signature over the raw bytes must be one of the active app secrets'."""
-    if PROVIDERS["meta_cloud"].verify(headers, body, WebhookKeys(signing_secrets=tuple(secrets))):
-        return Admitted(None)
+    if PROVIDERS["meta_cloud"].verify(headers, body, keys):
+        return ADMITTED_WITHOUT_INSTANCE
     return Refused(401, "bad_signature")
 
 

@@ -31,8 +31,33 @@ class QuietServer(uvicorn.Server):
         yield
 
 
-def build_door(settings: Settings, directory: Directory, intake: Intake) -> Door:
+def build_directory(settings: Settings, database: Database) -> Directory:
     secrets = settings.app_secrets.get_secret_value().split(",") if settings.app_secrets else []
+    own = tuple(secret.strip() for secret in secrets if secret.strip())
+    return Directory(database, SecretBox(settings.secrets), app_secrets=own)
+
+
+def http_server(door: Door, host: str, port: int) -> QuietServer:
+    return QuietServer(
+        uvicorn.Config(
+            door,
+            host=host,
+            port=port,
+            http="httptools",
+            ws="none",
+            loop="uvloop",
+            lifespan="off",
+            log_config=None,
+            access_log=False,  # paths hold secrets
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=5,
+        )
+    )
+
+
+def build_door(settings: Settings, directory: Directory, intake: Intake) -> Door:
     token = settings.verify_token.get_secret_value() if settings.verify_token else ""
     return Door(
         directory,
@@ -40,7 +65,6 @@ def build_door(settings: Settings, directory: Directory, intake: Intake) -> Door
         now=utc_now,
         body_max_bytes=settings.body_max_bytes,
         verify_tokens=(token,) if token else (),
-        app_secrets=tuple(secret.strip() for secret in secrets if secret.strip()),
         trust_traceparent=settings.trust_traceparent,
     )
 
@@ -49,22 +73,10 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     """Runs until `stopping`: the door first, then what feeds on it; stops in reverse."""
     readiness = Readiness("translator")
     database = Database.connect(settings.postgres, schema=SCHEMA, application_name=SERVICE)
-    directory = Directory(database, SecretBox(settings.secrets))
+    directory = build_directory(settings, database)
     producer = Producer(settings.kafka, client_id=SERVICE)
     intake = Intake(producer, database, IntakeSettings(settings.publish_wait_s, settings.spool_poll_s))
-    server = QuietServer(
-        uvicorn.Config(
-            build_door(settings, directory, intake),
-            host=settings.http_host,
-            port=settings.http_port,
-            http="httptools",
-            loop="uvloop",
-            lifespan="off",
-            log_config=None,
-            access_log=False,  # paths hold secrets
-            timeout_graceful_shutdown=5,
-        )
-    )
+    server = http_server(build_door(settings, directory, intake), settings.http_host, settings.http_port)
     broker = KafkaBroker(settings.kafka.bootstrap, logger=None)
     Translator(directory, producer, batch_max=settings.translator_batch_max).subscribe(broker)
 
@@ -76,7 +88,10 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
 
     async def receive() -> None:
         await directory.refresh()
-        await server.serve()
+        async with asyncio.TaskGroup() as tasks:
+            keeping = tasks.create_task(intake.work(), name="intake")
+            await server.serve()
+            keeping.cancel()
 
     async def close_door() -> None:
         await stopping.wait()

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.inbox import Subscription
 from chassis.kafka import Outgoing, Producer, Received, outgoing, park
-from chassis.telemetry import counter, log, span
+from chassis.telemetry import counter, is_recorded, log, span
 from contracts import topics
 from contracts.codec import Undecodable, UnknownType, decode
 from contracts.envelope import Envelope, UnreadableEnvelope, read_headers
@@ -30,13 +30,17 @@ from providers.protocol import ProviderName
 from providers.registry import PROVIDERS
 from webhook_ingest.admission import KnownInstance
 from webhook_ingest.directory import Directory
-from webhook_ingest.reports import Report, Unplaced, body_of, read_reports
+from webhook_ingest.raw import SOURCE, body_of
+from webhook_ingest.reports import Report, Unplaced, read_reports
 from webhook_ingest.store import save_instances
 
 INSTANCES = Subscription(group="webhook-ingest", topics=(topics.INSTANCES,), handles=(InstanceConfigured,))
 TRANSLATOR_GROUP = "webhook-translator"
 RETRY_S = 1.0
-SOURCE = "webhook-ingest"
+# A batch costs as much as some tens of its records: Kafka is asked to gather before it answers.
+GATHER_MS = 50
+GATHER_BYTES = 256 * 1024
+IDLE_MS = 500
 # How a payload without an instance in its address is read: only Meta mixes numbers in one POST.
 MIXED: dict[WebhookProvider, ProviderName] = {"evolution": "evolution_web", "meta": "meta_cloud", "zapi": "zapi"}
 
@@ -86,7 +90,9 @@ class Translator:
             ack_policy=AckPolicy.MANUAL,
             auto_offset_reset="earliest",
             max_records=self._batch_max,
-            batch_timeout_ms=20,
+            batch_timeout_ms=IDLE_MS,
+            fetch_max_wait_ms=GATHER_MS,
+            fetch_min_bytes=GATHER_BYTES,
             decoder=_leave_raw,
         )(self.on_webhooks)
 
@@ -109,14 +115,17 @@ class Translator:
         """Publishes the normalised events of `records`; what cannot be read is parked. Returns how many events."""
         published: list[Outgoing] = []
         unread: list[Unread] = []
-        await self._directory.refresh_if_older()
         for record in records:
             try:
                 events, unplaced = self._read(record)
-                published += events
-                unread += [Unread(record, one.reason) for one in unplaced[:1]]
+                if unplaced:  # the instance may have been created a moment ago
+                    await self._directory.refresh_if_older()
+                    events, unplaced = self._read(record)
             except (UnreadablePayload, UnreadableEnvelope, Undecodable, UnknownType) as error:
                 unread.append(Unread(record, f"{type(error).__name__}: {error}"))
+                continue
+            published += events
+            unread += [Unread(record, one.reason) for one in unplaced[:1]]
         await self._producer.publish(published)
         for one in unread:
             await park(self._producer, one.record, group=TRANSLATOR_GROUP, reason=one.reason)
@@ -125,12 +134,19 @@ class Translator:
     def _read(self, record: ConsumerRecord) -> tuple[list[Outgoing], list[Unplaced]]:
         """Raises what `read_webhook` raises, or UnreadablePayload."""
         envelope, webhook = read_webhook(record)
-        with span("webhook translated", traceparent=envelope.traceparent) as traceparent:
-            known = self._directory.by_id(webhook.instance_id) if webhook.instance_id else None
-            provider = PROVIDERS[known.provider if known else MIXED[webhook.provider]]
-            seen = provider.read_webhook(body_of(webhook))
-            reports, unplaced = read_reports(seen, partial(self._find, known), webhook.received_at)
-            return [_outgoing(report, envelope, traceparent) for report in reports], unplaced
+        if envelope.traceparent is None or not is_recorded(envelope.traceparent):  # nearly all
+            return self._normalise(envelope, webhook, envelope.traceparent)
+        with span("webhook translated", traceparent=envelope.traceparent) as own:
+            return self._normalise(envelope, webhook, own)
+
+    def _normalise(
+        self, envelope: Envelope, webhook: WebhookReceived, traceparent: str | None
+    ) -> tuple[list[Outgoing], list[Unplaced]]:
+        known = self._directory.by_id(webhook.instance_id) if webhook.instance_id else None
+        provider = PROVIDERS[known.provider if known else MIXED[webhook.provider]]
+        seen = provider.read_webhook(body_of(webhook))
+        reports, unplaced = read_reports(seen, partial(self._find, known), webhook.received_at)
+        return [_outgoing(report, envelope, traceparent) for report in reports], unplaced
 
     def _find(self, known: KnownInstance | None, event: WebhookEvent) -> KnownInstance | None:
         """The instance that the address named, else the number that the event names."""

@@ -1,7 +1,7 @@
 """The instances that the door knows, in memory, never older than a set time."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from time import monotonic
@@ -24,9 +24,12 @@ REFUSAL_REFRESH_S = 0.2  # a flood of bad keys costs at most five queries a seco
 class Directory:
     """Reads are lock-free dictionary look-ups; `refresh` swaps the dictionaries when a revision is new."""
 
-    def __init__(self, database: Database, box: SecretBox) -> None:
+    def __init__(self, database: Database, box: SecretBox, *, app_secrets: tuple[str, ...] = ()) -> None:
+        """`app_secrets`: the installation's, valid for Meta's webhooks besides those of the numbers."""
         self._database = database
         self._box = box
+        self._app_secrets = app_secrets
+        self.meta_keys = WebhookKeys(signing_secrets=app_secrets)
         self._revision = -1
         self._refreshed_at = 0.0
         self._by_id: dict[UUID, KnownInstance] = {}
@@ -56,7 +59,8 @@ class Directory:
         return (known for known in self._by_id.values() if known.provider.startswith(prefix))
 
     async def refresh_if_older(self) -> None:
-        """Asked before a refusal: the instance may have been created, or its key rotated, a moment ago."""
+        """Asked before a refusal or before parking: the instance may have been created, or its key rotated, a moment
+        ago."""
         if monotonic() - self._refreshed_at > REFUSAL_REFRESH_S:
             with suppress(SQLAlchemyError, PostgresError, InterfaceError, OSError, TimeoutError):
                 await self.refresh()
@@ -69,10 +73,15 @@ class Directory:
             if revision == self._revision:
                 return
             rows = await load_instances(connection)
-        known = [instance for row in rows if (instance := self._unseal(row)) is not None]
+        self.learn([instance for row in rows if (instance := self._unseal(row)) is not None])
+        self._revision = revision
+
+    def learn(self, known: Sequence[KnownInstance]) -> None:
+        """These and no others. `meta_keys` are what any of Meta's webhooks may be signed with."""
         self._by_id = {instance.id: instance for instance in known}
         self._by_phone_number_id = {i.phone_number_id: i for i in known if i.phone_number_id}
-        self._revision = revision
+        own = (secret for instance in self.of_kind("meta_cloud") for secret in instance.keys.signing_secrets)
+        self.meta_keys = WebhookKeys(signing_secrets=tuple(dict.fromkeys((*self._app_secrets, *own))))
 
     async def keep_fresh(self, every_s: float, stopping: asyncio.Event) -> None:
         while not stopping.is_set():

@@ -1,19 +1,20 @@
 """The door: verify, keep the raw webhook durably, then 200. Plain ASGI: nothing here may cost more than it must."""
 
-import base64
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, get_args
 from urllib.parse import parse_qsl
 from uuid import uuid4
 
 import orjson
 
-from chassis.telemetry import counter, log, span
-from contracts.webhooks import WebhookReceived
+from chassis.kafka import PARKED_BYTES_MAX
+from chassis.telemetry import counter, current_traceparent, is_recorded, log, span
+from providers.protocol import WebhookKeys
 from providers.registry import PROVIDERS
 from webhook_ingest.admission import (
     Admitted,
+    KnownInstance,
     Refused,
     admit_evolution,
     admit_meta,
@@ -21,7 +22,8 @@ from webhook_ingest.admission import (
     answer_handshake,
 )
 from webhook_ingest.directory import Directory
-from webhook_ingest.intake import Intake
+from webhook_ingest.intake import Intake, Kept
+from webhook_ingest.raw import raw_webhook
 
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -35,12 +37,29 @@ DIALECTS = {
 }
 
 
+VALUE_MAX_BYTES = PARKED_BYTES_MAX - 64 * 1024  # a record above it would stay in the spool for ever
+TAKEN = b'{"success":true}'
+TAKEN_START = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(TAKEN))],
+}
+TAKEN_BODY = {"type": "http.response.body", "body": TAKEN}
+
+
 class TooLarge(Exception):
-    """The body is larger than the setting BODY_MAX_BYTES allows."""
+    """The webhook is larger than the setting BODY_MAX_BYTES allows, or than Kafka takes."""
+
+
+class Request(NamedTuple):
+    """What the provider sent."""
+
+    headers: dict[str, str]
+    body: bytes
 
 
 class Door:
-    """One ASGI application. `verify_tokens` and `app_secrets` are the installation's; instances may add their own."""
+    """One ASGI application. `verify_tokens` are the installation's; instances may add their own."""
 
     def __init__(
         self,
@@ -50,7 +69,6 @@ class Door:
         now: Callable[[], datetime],
         body_max_bytes: int,
         verify_tokens: tuple[str, ...] = (),
-        app_secrets: tuple[str, ...] = (),
         trust_traceparent: bool = False,
     ) -> None:
         self._directory = directory
@@ -58,11 +76,9 @@ class Door:
         self._now = now
         self._body_max_bytes = body_max_bytes
         self._verify_tokens = verify_tokens
-        self._app_secrets = app_secrets
         self._trust_traceparent = trust_traceparent
-        self._received = counter(
-            "pombo_webhooks_received_total", "Webhooks by where they are safe.", ("provider", "kept")
-        )
+        received = counter("pombo_webhooks_received_total", "Webhooks by where they are safe.", ("provider", "kept"))
+        self._received = {(name, kept): received.labels(name, kept) for name in DIALECTS for kept in get_args(Kept)}
         self._refused = counter("pombo_webhooks_refused_total", "Webhooks turned away at the door.", ("reason",))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -91,33 +107,38 @@ class Door:
         await send({"type": "http.response.body", "body": challenge.encode()})
 
     async def _take(self, scope: Scope, parts: list[str], receive: Receive, send: Send) -> None:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            body = await read_body(receive, self._body_max_bytes)
+            status, problem = await self._receive(scope, parts, receive)
         except TooLarge as error:
-            await answer(send, 413, {"success": False, "error": str(error)})
-            return
-        provider, decision = self._admit(parts, headers, body)
+            status, problem = 413, str(error)
+        if problem is None:
+            await send(TAKEN_START)
+            await send(TAKEN_BODY)
+        else:
+            await answer(send, status, {"success": False, "error": problem})
+
+    async def _receive(self, scope: Scope, parts: list[str], receive: Receive) -> tuple[int, str | None]:
+        """The answer's status, and what is wrong if anything is. Raises TooLarge."""
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        request = Request(headers, await read_body(receive, self._body_max_bytes))
+        provider, decision = self._admit(parts, request)
         if isinstance(decision, Refused) and decision.reason != "unreadable":
             await self._directory.refresh_if_older()
-            provider, decision = self._admit(parts, headers, body)
+            provider, decision = self._admit(parts, request)
         if isinstance(decision, Refused):
             self._refused.labels(decision.reason).inc()
-            await answer(send, decision.status, {"success": False, "error": decision.reason})
-            return
-        kept = await self._keep(provider, decision, headers, body)
-        self._received.labels(provider, kept).inc()
-        if kept == "nowhere":
-            await answer(send, 503, {"success": False, "error": "try again: the webhook could not be stored"})
-        else:
-            await answer(send, 200, {"success": True})
+            return decision.status, decision.reason
+        kept = await self._keep(provider, decision.instance, request)
+        self._received[provider, kept].inc()
+        return (503, "try again: the webhook could not be stored") if kept == "nowhere" else (200, None)
 
-    def _admit(self, parts: list[str], headers: dict[str, str], body: bytes) -> tuple[Provider, Admitted | Refused]:
+    def _admit(self, parts: list[str], request: Request) -> tuple[Provider, Admitted | Refused]:
+        headers, body = request
         match parts:
             case ["meta"]:
-                return "meta", admit_meta(self._meta_secrets(None), headers, body)
+                return "meta", admit_meta(self._directory.meta_keys, headers, body)
             case ["meta", key]:
-                return "meta", admit_meta(self._meta_secrets(key), headers, body)
+                return "meta", admit_meta(self._meta_keys(key), headers, body)
             case ["zapi", secret]:
                 return "zapi", admit_zapi(self._directory.of_kind("zapi"), headers, body, secret)
             case ["evolution", instance, *_]:  # byEvents appends the event's name to the path
@@ -131,30 +152,30 @@ class Door:
             case _:
                 return "evolution", Refused(404, "unknown_instance")
 
-    async def _keep(self, provider: Provider, admitted: Admitted, headers: dict[str, str], body: bytes) -> str:
-        instance = admitted.instance
-        incoming = headers.get("traceparent") if self._trust_traceparent else None
-        with span("webhook received", traceparent=incoming, provider=provider) as traceparent:
-            redacted_headers, redacted_body = DIALECTS[provider].redact(headers, body)
-            text, encoding = as_text(redacted_body)
-            webhook = WebhookReceived(
-                provider=provider,
-                instance_id=instance.id if instance else None,
-                headers=redacted_headers,
-                body=text,
-                encoding=encoding,
-                received_at=self._now(),
-            )
-            account_id = instance.account_id if instance else None
-            return await self._intake.accept(webhook, account_id, traceparent, correlation_id=str(uuid4()))
+    async def _keep(self, provider: Provider, instance: KnownInstance | None, request: Request) -> Kept:
+        """Raises TooLarge."""
+        incoming = request.headers.get("traceparent") if self._trust_traceparent else None
+        traceparent = incoming or current_traceparent()
+        if incoming is None and not is_recorded(traceparent):  # nearly all
+            return await self._store(provider, instance, request, traceparent)
+        with span("webhook received", traceparent, provider=provider) as own:
+            return await self._store(provider, instance, request, own)
 
-    def _meta_secrets(self, key: str | None) -> Iterable[str]:
-        """One instance's own app secret, or every active one of the installation."""
-        if key is not None:
-            known = self._directory.find(key)
-            return known.keys.signing_secrets if known else ()
-        own = (secret for known in self._directory.of_kind("meta_cloud") for secret in known.keys.signing_secrets)
-        return dict.fromkeys((*self._app_secrets, *own))
+    async def _store(
+        self, provider: Provider, instance: KnownInstance | None, request: Request, traceparent: str
+    ) -> Kept:
+        headers, body = DIALECTS[provider].redact(request.headers, request.body)
+        webhook = raw_webhook(
+            uuid4(), provider, instance, headers, body, traceparent=traceparent, received_at=self._now()
+        )
+        if len(webhook.value) > VALUE_MAX_BYTES:
+            raise TooLarge(f"the webhook is larger than the {VALUE_MAX_BYTES} bytes that can be kept of one")
+        return await self._intake.accept(webhook)
+
+    def _meta_keys(self, key: str) -> WebhookKeys:
+        """One instance's own app secret."""
+        known = self._directory.find(key)
+        return known.keys if known else WebhookKeys()
 
     def _meta_verify_tokens(self, rest: list[str]) -> Iterable[str]:
         if rest:
@@ -186,13 +207,6 @@ async def answer(send: Send, status: int, body: dict[str, Any]) -> None:
     await send({"type": "http.response.body", "body": payload})
     if status >= 500:
         log.warning("webhook_postponed", status=status)
-
-
-def as_text(body: bytes) -> tuple[str, Literal["utf-8", "base64"]]:
-    try:
-        return body.decode(), "utf-8"
-    except UnicodeDecodeError:
-        return base64.b64encode(body).decode(), "base64"
 
 
 def read_instance_name(body: bytes) -> str | None:

@@ -1,22 +1,23 @@
-"""Durable before 200: Kafka, else the spool in PostgreSQL, else the provider is asked to come again."""
+"""Durable before 200: Kafka, else the spool in PostgreSQL, else the provider is asked to come again.
+
+Webhooks that come within FLUSH_EVERY_S share one publish, and in need one INSERT: what a publish costs beyond its
+records is as much as some thirty of them.
+"""
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Literal
-from uuid import UUID, uuid4
+from time import monotonic
+from typing import Literal, NamedTuple
 
 from chassis.database import Database
-from chassis.kafka import Encoded, Outgoing, Producer
+from chassis.kafka import Encoded, Producer
 from chassis.lifecycle import pause
 from chassis.telemetry import counter, log
 from contracts import topics
-from contracts.codec import encode
-from contracts.envelope import Envelope, write_headers
-from contracts.webhooks import WebhookReceived
 from webhook_ingest.store import Spooled, forget_spooled, spool, take_spooled
 
-SOURCE = "webhook-ingest"
+FLUSH_EVERY_S = 0.02
 SPOOL_BATCH = 500
 Kept = Literal["kafka", "spool", "nowhere"]
 
@@ -27,52 +28,104 @@ class IntakeSettings:
     spool_poll_s: float
 
 
+class _Waiting(NamedTuple):
+    """One webhook, and the request that may be answered once it is kept. Done already: the request was cancelled,
+    or another way was faster."""
+
+    webhook: Spooled
+    kept: "asyncio.Future[Kept]"
+
+
+class _Line:
+    """What waits for one of the two ways; taken all at once."""
+
+    def __init__(self) -> None:
+        self._waiting: list[_Waiting] = []
+        self._any = asyncio.Event()
+
+    def add(self, waiting: _Waiting) -> None:
+        self._waiting.append(waiting)
+        self._any.set()
+
+    def empty(self) -> list[_Waiting]:
+        taken, self._waiting = self._waiting, []
+        self._any.clear()
+        return taken
+
+    async def take(self) -> list[_Waiting]:
+        """At least one."""
+        await self._any.wait()
+        return self.empty()
+
+
 class Intake:
-    """`accept` says where the webhook is safe now. While Kafka is away, webhooks go to the spool at once."""
+    """`accept` says where the webhook is safe now, while `work` runs.
+
+    Kafka is away from the first publish that fails or is not acknowledged in `publish_wait_s`; from then on webhooks
+    go to the spool at once. It is back with any acknowledgement, be it a late one or the drain's.
+    """
 
     def __init__(self, producer: Producer, database: Database, settings: IntakeSettings) -> None:
         self._producer = producer
         self._database = database
         self._settings = settings
         self._kafka_away = False
+        self._for_kafka = _Line()
+        self._for_spool = _Line()
 
-    async def accept(
-        self, webhook: WebhookReceived, account_id: UUID | None, traceparent: str | None, correlation_id: str
-    ) -> Kept:
-        envelope = Envelope(
-            id=uuid4(),
-            type="WebhookReceived",
-            version=WebhookReceived.VERSION,
-            source=SOURCE,
-            subject="",
-            time=webhook.received_at,
-            account_id=account_id,
-            correlation_id=correlation_id,
-            traceparent=traceparent,
-        )
-        if not self._kafka_away and await self._publish(Outgoing(topics.WEBHOOK_RECEIVED, None, webhook, envelope)):
-            return "kafka"
-        return await self._spool(envelope, encode(webhook), webhook.received_at)
+    async def accept(self, webhook: Spooled) -> Kept:
+        waiting = _Waiting(webhook, asyncio.get_running_loop().create_future())
+        (self._for_spool if self._kafka_away else self._for_kafka).add(waiting)
+        return await waiting.kept
 
-    async def _publish(self, record: Outgoing) -> bool:
+    async def work(self) -> None:
+        """Until cancelled. End it after the door: who waits then is never answered."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_publishing(tasks), name="publish webhooks")
+            tasks.create_task(self._keep_spooling(), name="spool webhooks")
+
+    async def _keep_publishing(self, tasks: asyncio.TaskGroup) -> None:
+        while True:
+            batch = await self._for_kafka.take()
+            started_s = monotonic()
+            publishing = tasks.create_task(self._publish(batch), name="publish")
+            await asyncio.wait({publishing}, timeout=self._settings.publish_wait_s)
+            if not publishing.done():  # goes on: these webhooks may arrive twice, which derived ids make harmless
+                self._turn_to_spool(batch, "not_acknowledged_in_time")
+            await asyncio.sleep(max(0.0, started_s + FLUSH_EVERY_S - monotonic()))
+
+    async def _publish(self, batch: Sequence[_Waiting]) -> None:
         try:
-            # A timed-out record may still arrive: the translator's ids are derived, so twice does no harm.
-            await asyncio.wait_for(self._producer.publish([record]), self._settings.publish_wait_s)
-        except Exception as error:  # noqa: BLE001 - whatever Kafka's client says, the webhook must be kept elsewhere
-            log.warning("kafka_away", error=type(error).__name__)
-            self._kafka_away = True
-            return False
-        return True
+            await self._producer.publish_encoded([_as_record(one.webhook) for one in batch])
+        except Exception as error:  # noqa: BLE001 - whatever Kafka's client says, the webhooks must be kept elsewhere
+            self._turn_to_spool(batch, type(error).__name__)
+        else:
+            self._kafka_away = False
+            _tell(batch, "kafka")
 
-    async def _spool(self, envelope: Envelope, value: bytes, received_at: datetime) -> Kept:
+    def _turn_to_spool(self, batch: Sequence[_Waiting], reason: str) -> None:
+        log.warning("kafka_away", error=reason)
+        self._kafka_away = True
+        for one in (*batch, *self._for_kafka.empty()):
+            self._for_spool.add(one)
+
+    async def _keep_spooling(self) -> None:
+        while True:
+            waiting = await self._for_spool.take()
+            open_ones = [one for one in waiting if not one.kept.done()]
+            for start in range(0, len(open_ones), SPOOL_BATCH):
+                await self._spool(open_ones[start : start + SPOOL_BATCH])
+
+    async def _spool(self, batch: Sequence[_Waiting]) -> None:
         try:
             async with self._database.transaction() as connection:
-                await spool(connection, Spooled(envelope.id, write_headers(envelope), value), received_at)
-        except Exception as error:  # noqa: BLE001 - both are away: the provider must come again
-            log.error("webhook_kept_nowhere", error=type(error).__name__)
-            return "nowhere"
-        counter("pombo_webhooks_spooled_total", "Webhooks kept in PostgreSQL while Kafka was away.").inc()
-        return "spool"
+                await spool(connection, [one.webhook for one in batch])
+        except Exception as error:  # noqa: BLE001 - both are away: the providers must come again
+            log.error("webhooks_kept_nowhere", error=type(error).__name__, count=len(batch))
+            _tell(batch, "nowhere")
+            return
+        counter("pombo_webhooks_spooled_total", "Webhooks kept in PostgreSQL while Kafka was away.").inc(len(batch))
+        _tell(batch, "spool")
 
     async def drain(self, stopping: asyncio.Event) -> None:
         """Publishes what is spooled, oldest first, as soon as Kafka takes it; runs until `stopping`.
@@ -94,8 +147,17 @@ class Intake:
             waiting = await take_spooled(connection, SPOOL_BATCH)
         if not waiting:
             return 0
-        topic = topics.WEBHOOK_RECEIVED.name
-        await self._producer.publish_encoded([Encoded(topic, None, one.value, one.headers) for one in waiting])
+        await self._producer.publish_encoded([_as_record(webhook) for webhook in waiting])
         async with self._database.transaction() as connection:
             await forget_spooled(connection, [webhook.id for webhook in waiting])
         return len(waiting)
+
+
+def _as_record(webhook: Spooled) -> Encoded:
+    return Encoded(topics.WEBHOOK_RECEIVED.name, None, webhook.value, webhook.headers)
+
+
+def _tell(batch: Sequence[_Waiting], kept: Kept) -> None:
+    for one in batch:
+        if not one.kept.done():
+            one.kept.set_result(kept)

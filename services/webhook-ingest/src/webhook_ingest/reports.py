@@ -1,9 +1,9 @@
 """What a provider reported, as events with derived ids: pure. A repetition gives the same ids."""
 
-import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import orjson
@@ -21,7 +21,6 @@ from contracts.instances import (
 )
 from contracts.statuses import StatusReceived
 from contracts.topics import Topic
-from contracts.webhooks import WebhookReceived
 from providers import events as seen
 from providers.failures import SEND_UNCERTAIN
 from webhook_ingest.admission import KnownInstance
@@ -30,8 +29,7 @@ RAW_MAX_BYTES = 64 * 1024  # inline media stays in the raw webhook only
 BANNED = "403"  # the gateway's close reason for a number that WhatsApp forbids
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """One normalised event, ready for its topic. `fact` is the provider's own identity of it."""
 
     topic: Topic
@@ -49,10 +47,6 @@ class Unplaced:
 
 
 FindInstance = Callable[[seen.WebhookEvent], KnownInstance | None]
-
-
-def body_of(webhook: WebhookReceived) -> bytes:
-    return base64.b64decode(webhook.body) if webhook.encoding == "base64" else webhook.body.encode()
 
 
 def read_reports(

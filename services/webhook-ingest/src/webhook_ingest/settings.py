@@ -14,7 +14,11 @@ class Settings(ServiceSettings):
     body_max_bytes: int = Field(
         3 * 1024 * 1024, description="larger webhooks are refused with 413 (Meta sends at most 3 MiB)"
     )
-    publish_wait_s: float = Field(1.0, description="how long a webhook waits for Kafka before it goes to the spool")
+    publish_wait_s: float = Field(
+        4.0,
+        description="how long webhooks wait for Kafka before they go to the spool:"
+        " less than the 10 s that Meta waits, more than Kafka takes on a busy machine",
+    )
     spool_poll_s: float = Field(1.0, description="how often the spool is drained while it holds anything")
     directory_refresh_s: float = Field(1.0, description="how old the known instances and their key hashes may get")
     trust_traceparent: bool = Field(
@@ -28,4 +32,4 @@ class Settings(ServiceSettings):
     app_secrets: SecretStr | None = Field(
         None, description="comma-separated Meta app secrets of the installation, besides those of the instances"
     )
-    translator_batch_max: int = 500
+    translator_batch_max: int = 1000

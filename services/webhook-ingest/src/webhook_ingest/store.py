@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -27,13 +28,13 @@ class InstanceRow:
     credentials: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Spooled:
-    """A webhook that waits for Kafka: the record as it will be published."""
+class Spooled(NamedTuple):
+    """A webhook as it will be published, and as it waits for Kafka in the spool."""
 
     id: UUID
     headers: Headers
     value: bytes
+    received_at: datetime
 
 
 async def save_instances(
@@ -99,15 +100,18 @@ async def latest_revision(connection: AsyncConnection) -> int:
     return int(await raw.fetchval("SELECT coalesce(sum(revision), 0) FROM instance"))
 
 
-async def spool(connection: AsyncConnection, webhook: Spooled, received_at: datetime) -> None:
+async def spool(connection: AsyncConnection, webhooks: Sequence[Spooled]) -> None:
     raw = await driver(connection)
-    headers = json.dumps([(name, value.decode()) for name, value in webhook.headers])
     await raw.execute(
-        "INSERT INTO spool (id, headers, value, received_at) VALUES ($1, $2::jsonb, $3, $4) ON CONFLICT DO NOTHING",
-        webhook.id,
-        headers,
-        webhook.value,
-        received_at,
+        """
+        INSERT INTO spool (id, headers, value, received_at)
+        SELECT * FROM unnest($1::uuid[], $2::jsonb[], $3::bytea[], $4::timestamptz[])
+        ON CONFLICT DO NOTHING
+        """,
+        [webhook.id for webhook in webhooks],
+        [json.dumps([(name, value.decode()) for name, value in webhook.headers]) for webhook in webhooks],
+        [webhook.value for webhook in webhooks],
+        [webhook.received_at for webhook in webhooks],
     )
 
 
@@ -115,11 +119,16 @@ async def take_spooled(connection: AsyncConnection, limit: int) -> list[Spooled]
     """Oldest first; rows stay until `forget_spooled`, so a crash repeats rather than loses."""
     raw = await driver(connection)
     rows = await raw.fetch(
-        "SELECT id, headers::text AS headers, value FROM spool ORDER BY received_at LIMIT $1",
+        "SELECT id, headers::text AS headers, value, received_at FROM spool ORDER BY received_at LIMIT $1",
         limit,
     )
     return [
-        Spooled(row["id"], [(name, value.encode()) for name, value in json.loads(row["headers"])], bytes(row["value"]))
+        Spooled(
+            row["id"],
+            [(name, value.encode()) for name, value in json.loads(row["headers"])],
+            bytes(row["value"]),
+            row["received_at"],
+        )
         for row in rows
     ]
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from providers.address import NOBODY
 from providers.events import (
     Address,
     DeleteSeen,
@@ -27,6 +28,8 @@ _PLAIN_TYPES: Final = frozenset({"contacts", "order"})
 def read_person(phone: object, user_id: object) -> Address:
     number = text(phone)
     bsuid = text(user_id)
+    if number is None and bsuid is None:
+        return NOBODY
     if number is not None and BSUID.match(number):
         return Address(bsuid=bsuid or number)
     return Address(phone=number, bsuid=bsuid)

@@ -5,6 +5,7 @@ from typing import Any
 
 from providers.address import Address
 from providers.events import Ignored, StatusSeen, WebhookEvent
+from providers.failures import Failure
 from providers.meta_cloud.codes import STATUSES, classify
 from providers.meta_cloud.message import read_person
 from providers.wire import flag, milliseconds, obj, objects, text, whole
@@ -17,15 +18,13 @@ def read_status(status: Mapping[str, Any], channel: str | None) -> WebhookEvent:
     if wamid is None or delivery is None:
         key = f"ignored|meta|status|{wamid}|{word}"
         return Ignored(key=key, raw=status, channel=channel, reason=f"status_{word or 'missing'}")
-    at_group = status.get("recipient_type") == "group"
     participant = read_person(status.get("recipient_participant_id"), None)
     peer = (
         Address(group=text(status.get("recipient_id")))
-        if at_group
+        if status.get("recipient_type") == "group"
         else read_person(status.get("recipient_id"), status.get("recipient_user_id"))
     )
-    error = obj(next(iter(objects(status.get("errors"))), None)) if delivery == "failed" else {}
-    code = whole(error.get("code"))
+    failure, code, detail = _read_failure(status) if delivery == "failed" else (None, None, "")
     pricing = obj(status.get("pricing"))
     who = participant.phone or participant.bsuid
     return StatusSeen(
@@ -38,9 +37,17 @@ def read_status(status: Mapping[str, Any], channel: str | None) -> WebhookEvent:
         peer=peer or None,
         participant=participant or None,
         client_ref=text(status.get("biz_opaque_callback_data")),
-        failure=classify(code if code is not None else -1) if delivery == "failed" else None,
+        failure=failure,
         error_code=code,
-        error_text=text(obj(error.get("error_data")).get("details")) or text(error.get("title")) or "",
+        error_text=detail,
         billable=flag(pricing.get("billable")),
         category=text(pricing.get("category")),
     )
+
+
+def _read_failure(status: Mapping[str, Any]) -> tuple[Failure, int | None, str]:
+    """The failure, Meta's code for it and what it says."""
+    error = obj(next(iter(objects(status.get("errors"))), None))
+    code = whole(error.get("code"))
+    detail = text(obj(error.get("error_data")).get("details")) or text(error.get("title")) or ""
+    return classify(code if code is not None else -1), code, detail

@@ -4,7 +4,6 @@ https://developers.facebook.com/docs/whatsapp/cloud-api/webhooks (read 2026-11).
 messages and statuses; duplicates and disorder are normal.
 """
 
-import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -48,7 +47,7 @@ def matching_secret(secrets: Sequence[str], signature: str | None, body: bytes) 
     given = signature[7:].strip().lower().encode("utf-8", "surrogateescape")
     found: int | None = None
     for index, secret in enumerate(secrets):
-        expected = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest().encode()
+        expected = hmac.digest(secret.encode(), body, "sha256").hex().encode()
         if hmac.compare_digest(expected, given) and secret:
             found = index
     return found
