@@ -71,8 +71,8 @@ INSERT INTO line (instance_id, campaign_id, account_id)
 SELECT instance_id, $2, $3 FROM unnest($1::uuid[]) AS n(instance_id) ON CONFLICT DO NOTHING
 """
 _ADVANCE = """
-UPDATE plan SET position = $2, planned = planned + $3, told = false, page_from = position, page_at = $4::timestamptz, planner = $5,
-    due_at = $4::timestamptz + $6::interval
+UPDATE plan SET position = $2, planned = planned + $3, told = false, page_from = position, page_at = $4::timestamptz,
+    planner = $5, due_at = $4::timestamptz + $6::interval
 WHERE campaign_id = $1
 """
 _POSTPONE = """
