@@ -14,7 +14,7 @@ import pytest
 from projection_histories import draw_history
 from projection_parts import project, shuffle, split
 from projections import registers
-from projections.campaign import counters, dispatches, recipients, replies, volume
+from projections.campaign import counters, dispatches, recipients, replies
 from projections.campaign import lifecycle as campaigns
 from projections.contact import contacts, people
 from projections.conversation import conversations, message_rows, messages
@@ -69,10 +69,6 @@ def _failed_erases(right: Callable[..., Any]) -> Callable[..., Any]:
     return join
 
 
-def _no_delivery_counts(_: object) -> Callable[..., Any]:
-    return lambda state, delivery: state or "pending"
-
-
 def _counts_duplicates(right: Callable[..., Any]) -> Callable[..., Any]:
     def count(moves: Any) -> Any:
         return right([[*row[:2], False, *row[3:]] for row in moves])
@@ -87,10 +83,6 @@ def _any_send_replied(_: object) -> Callable[..., Any]:
     return find
 
 
-def _forgets_old(right: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda seen, moved: right([one._replace(old=one.old._replace(at=None)) for one in seen], moved)
-
-
 def _no_transitive(_: object) -> Callable[..., Any]:
     def group(shared: Any) -> Any:
         by_alias: dict[str, list[Any]] = {}
@@ -102,11 +94,7 @@ def _no_transitive(_: object) -> Callable[..., Any]:
 
 
 def _last_of_batch(_: object) -> Callable[..., Any]:
-    def fold(rows: Any) -> Any:
-        folded = {row[:2]: row for row in rows}
-        return [folded[place] for place in sorted(folded)]
-
-    return fold
+    return lambda rows, join: {(row[0].int, row[1].int): row for row in rows}
 
 
 FAULTS = [
@@ -115,27 +103,27 @@ FAULTS = [
     Fault("campaigns: ordered by run, not by version", campaigns, "version_key", lambda _: lambda envelope: "1"),
     Fault("statuses: the last of a batch wins", messages, "join_statuses", _newest_status),
     Fault("statuses: failed erases delivered", messages, "join_statuses", _failed_erases),
-    sql("statuses: overwritten instead of max", message_rows, "STATUS",
+    sql("statuses: overwritten instead of max", message_rows, "OUTBOUND",
         "delivery = greatest(m.delivery, excluded.delivery)", "delivery = excluded.delivery"),
-    sql("statuses: the first delivered time stays, however late", message_rows, "STATUS",
+    sql("statuses: the first delivered time stays, however late", message_rows, "OUTBOUND",
         "delivered_at = least(m.delivered_at, excluded.delivered_at)",
         "delivered_at = coalesce(m.delivered_at, excluded.delivered_at)"),
-    sql("statuses: the last failure wins", message_rows, "STATUS",
-        "ORDER BY f.failed_at, f.failure, f.code, f.detail", "ORDER BY f.failed_at DESC"),
-    sql("messages: a status that came before the send is lost", message_rows, "SENT",
+    sql("statuses: the last failure wins", message_rows, "OUTBOUND",
+        "< (m.failed_at, m.failure, m.code, m.detail)", "IS NOT NULL"),
+    sql("messages: a status that came before what came is lost", message_rows, "INBOUND",
         "delivery = greatest(m.delivery, excluded.delivery)", "delivery = excluded.delivery"),
-    sql("messages: the send never joins an existing row", message_rows, "SENT",
-        "WHERE m.send_event IS NULL OR excluded.send_event < m.send_event", "WHERE false"),
+    sql("messages: the send never joins an existing row", message_rows, "OUTBOUND",
+        "OR m.send_event IS NULL AND excluded.send_event IS NOT NULL", ""),
     sql("messages: an edit overwrites a newer one", message_rows, "EDITED",
         "excluded.edited_at > m.edited_at THEN", "true THEN"),
-    sql("dispatches: any version overwrites", dispatches, "CHANGES", "WHERE excluded.version > d.version", ""),
-    sql("dispatches: the first version stays", dispatches, "CHANGES",
-        "WHERE excluded.version > d.version", "WHERE d.version < 0"),
-    Fault("dispatches: the last change of a batch wins", dispatches, "fold_changes", _last_of_batch),
-    sql("dispatches: delivery follows the last message", dispatches, "EVIDENCE",
+    sql("dispatches: any version overwrites", dispatches, "UPSERT", "excluded.version > d.version",
+        "excluded.version >= 0"),
+    sql("dispatches: the first version stays", dispatches, "UPSERT", "excluded.version > d.version", "d.version < 0"),
+    Fault("dispatches: the last change of a batch wins", dispatches, "fold", _last_of_batch),
+    sql("dispatches: delivery follows the last message", dispatches, "UPSERT",
         "delivery = greatest(d.delivery, excluded.delivery)", "delivery = excluded.delivery"),
-    sql("dispatches: the last failure told is shown", dispatches, "FAILURES",
-        "WHERE excluded.error_key > d.error_key", ""),
+    sql("dispatches: the last failure told is shown", dispatches, "UPSERT",
+        "excluded.error_key > d.error_key", "excluded.error_key <> ''"),
     sql("recipients: once queued, always queued", recipients, "SUMMARIES",
         "queued = excluded.queued", "queued = r.queued OR excluded.queued"),
     sql("recipients: the last import wins", recipients, "IDENTITIES",
@@ -143,7 +131,9 @@ FAULTS = [
     sql("recipients: found before its plan, it keeps waiting", recipients, "SUMMARIES",
         "state = excluded.state,", "state = CASE WHEN r.source_event IS NULL THEN excluded.state ELSE r.state END,"),
     Fault("counters: added again for each repetition", counters, "count_moves", _counts_duplicates),
-    Fault("counters: the day keeps what moved to another", volume, "count_moves", _forgets_old),
+    sql("counters: the day keeps what moved to another", message_rows, "OUTBOUND",
+        "(s.old_id, s.old_at, -1)", "(s.old_id, s.old_at, 0)"),
+    sql("counters: a failure stays counted once delivered", dispatches, "UPSERT", "AND new.delivery < 3", ""),
     Fault("replies: the inbound that came first in the log counts", replies, "find_replies", _any_send_replied),
     sql("conversations: the last message seen is the newest", conversations, "UPSERT",
         "last_message_id = CASE WHEN (excluded.last_at, excluded.last_message_id) > (c.last_at, c.last_message_id)",

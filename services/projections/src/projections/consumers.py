@@ -12,10 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.database import driver
 from chassis.kafka import Received
-from contracts import campaigns, contacts, conversations, instances, messages, topics
+from contracts import contacts, instances, topics
 from contracts.envelope import Event
-from contracts.progress import DispatchesChanged
-from contracts.statuses import StatusReceived
 from contracts.topics import Topic
 from projections import directory, registers, timeline
 from projections import instances as instance_rows
@@ -58,17 +56,7 @@ TIMELINE: Final = Component(
         topics.MESSAGE_RECEIVED,
         topics.CONVERSATIONS,
     ),
-    (
-        *get_args(campaigns.CampaignEvent),
-        campaigns.RecipientsAdded,
-        DispatchesChanged,
-        messages.MessageSent,
-        messages.MessageResolved,
-        messages.MessageFailed,
-        StatusReceived,
-        *get_args(conversations.InboundEvent),
-        *get_args(conversations.ConversationEvent),
-    ),
+    timeline.TYPES,
     apply_timeline,
 )
 PEOPLE: Final = Component(

@@ -1,15 +1,14 @@
 """The read models that hang together: campaigns, recipients, dispatches, messages, conversations and their counters.
 
 `gather` turns records into rows to write, without I/O; `apply` writes them in one fixed order, each table by one
-statement, so that what one statement learns about a row (OLD and NEW) feeds the next: message → conversation →
-reply → dispatch → recipient → counters. The caller holds the component's writer lock.
+statement and none that the batch does not touch, so that what one statement learns about its rows feeds the next:
+message → conversation → reply → dispatch → recipient → counters. The caller holds the component's writer lock.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, Final, NamedTuple, TypeVar, get_args
 from uuid import UUID
 
 import asyncpg
@@ -20,10 +19,11 @@ from contracts.envelope import Envelope, Event
 from contracts.messages import MessageFailed, MessageResolved, MessageSent
 from contracts.progress import DispatchesChanged
 from contracts.statuses import StatusReceived
-from projections import moves, registers
+from projections import registers
 from projections.campaign import counters, dispatches, recipients, replies, volume
 from projections.campaign import lifecycle as campaigns
 from projections.conversation import answers, conversations, message_rows, messages, resolutions
+from projections.folding import run
 
 Place = tuple[UUID, UUID]
 Records = Iterable[tuple[Envelope, Event]]
@@ -72,44 +72,80 @@ class Touched:
         return not (self.campaigns or self.conversations or self.instances or self.contacts)
 
 
+class Seen(NamedTuple):
+    """A changed message: the evidence for its dispatch and, unless a campaign sent it, its conversation.
+
+    `emptied`: some count of the whole statement came to nothing.
+    """
+
+    account_id: UUID
+    dispatch_id: UUID | None
+    campaign_id: UUID | None
+    recipient_id: UUID | None
+    step: int | None
+    id: UUID
+    sent_at: datetime | None
+    delivery: int
+    delivered_at: datetime | None
+    read_at: datetime | None
+    conversation_id: UUID | None
+    emptied: bool
+
+
 def gather(records: Records) -> Gathered:
     """Facts without an account belong to nobody and are left out."""
     batch = Gathered()
     for envelope, event in records:
         if envelope.account_id is not None:
-            _gather_one(batch, envelope, event)
+            _READERS[type(event)](batch, envelope, event)
     return batch
 
 
-def _gather_one(batch: Gathered, envelope: Envelope, event: Event) -> None:
-    match event:
-        case StatusReceived():
-            _keep(batch.statuses, messages.read_status(envelope, event))
-        case DispatchesChanged():
-            batch.changes.extend(dispatches.read_changes(envelope, event))
-        case MessageSent() | MessageResolved():
-            _keep(batch.sent, messages.read_sent(envelope, event))
-            _keep(batch.sightings, conversations.see_sent(envelope, event))
-        case MessageFailed():
-            _keep(batch.failures, dispatches.read_failure(envelope, event))
-        case chat_events.MessageReceived():
-            _keep(batch.received, messages.read_received(envelope, event))
-            _keep(batch.sightings, conversations.see_received(envelope, event))
-        case chat_events.MessageEdited() | chat_events.MessageDeleted():
-            _keep(batch.edits, messages.read_edit(envelope, event))
-        case campaign_events.RecipientsAdded():
-            batch.identities.extend(recipients.read_identities(envelope, event))
-        case chat_events.AnswerWritten():
-            _keep(batch.written, answers.read_answer(envelope, event))
-        case _:
-            _keep(batch.campaigns, campaigns.read_fact(envelope, event))
-            _keep(batch.desk, conversations.read_desk_fact(envelope, event))
-            _keep(batch.resolved, resolutions.read_resolution(envelope, event))
+def _read_sent(batch: Gathered, envelope: Envelope, event: MessageSent | MessageResolved) -> None:
+    _keep(batch.sent, messages.read_sent(envelope, event))
+    _keep(batch.sightings, conversations.see_sent(envelope, event))
+
+
+def _read_received(batch: Gathered, envelope: Envelope, event: chat_events.MessageReceived) -> None:
+    _keep(batch.received, messages.read_received(envelope, event))
+    _keep(batch.sightings, conversations.see_received(envelope, event))
+
+
+def _read_desk(batch: Gathered, envelope: Envelope, event: Event) -> None:
+    _keep(batch.desk, conversations.read_desk_fact(envelope, event))
+    _keep(batch.resolved, resolutions.read_resolution(envelope, event))
 
 
 def _keep(rows: list[T], row: T | None) -> None:
     if row is not None:
         rows.append(row)
+
+
+# By the event's own class: asking each class in turn whether the event is one of it costs more than reading the event.
+_READERS: Final[dict[type[Event], Callable[[Gathered, Envelope, Any], None]]] = {
+    **dict.fromkeys(
+        get_args(campaign_events.CampaignEvent),
+        lambda batch, envelope, event: _keep(batch.campaigns, campaigns.read_fact(envelope, event)),
+    ),
+    **dict.fromkeys(get_args(chat_events.ConversationEvent), _read_desk),
+    campaign_events.RecipientsAdded: lambda batch, envelope, event: batch.identities.extend(
+        recipients.read_identities(envelope, event)
+    ),
+    DispatchesChanged: lambda batch, envelope, event: batch.changes.extend(dispatches.read_changes(envelope, event)),
+    MessageSent: _read_sent,
+    MessageResolved: _read_sent,
+    MessageFailed: lambda batch, envelope, event: _keep(batch.failures, dispatches.read_failure(envelope, event)),
+    StatusReceived: lambda batch, envelope, event: _keep(batch.statuses, messages.read_status(envelope, event)),
+    chat_events.MessageReceived: _read_received,
+    **dict.fromkeys(
+        (chat_events.MessageEdited, chat_events.MessageDeleted),
+        lambda batch, envelope, event: _keep(batch.edits, messages.read_edit(envelope, event)),
+    ),
+    chat_events.AnswerWritten: lambda batch, envelope, event: _keep(
+        batch.written, answers.read_answer(envelope, event)
+    ),
+}
+TYPES: Final = tuple(_READERS)
 
 
 async def apply(connection: asyncpg.Connection, batch: Gathered) -> Touched:
@@ -118,84 +154,67 @@ async def apply(connection: asyncpg.Connection, batch: Gathered) -> Touched:
     changed = await registers.apply(connection, campaigns.TABLE, campaigns.EMPTY, batch.campaigns)
     touched.campaigns = {(UUID(row["account_id"]), UUID(row["id"])) for row in changed}
     seen = await _write_messages(connection, batch)
-    touched.conversations = await _write_conversations(connection, batch, seen)
-    replied = await replies.refresh(connection, await _find_exchanges(connection, batch))
-    moved = await _write_dispatches(connection, batch, seen)
-    dirty = replied | {(move.account_id, move.recipient_id) for move in moved if move.recipient_id is not None}
-    counted = await _write_recipients(connection, batch, dirty)
+    exchanging = await run(connection, conversations.UPSERT, conversations.fold_sightings(batch.sightings))
+    replied = await replies.refresh(connection, _find_exchanges(batch, exchanging))
+    touched.conversations = await _write_desk(connection, batch, seen)
+    dirty = replied | await _write_dispatches(connection, batch, seen)
+    rows = await run(connection, recipients.IDENTITIES, recipients.fold_identities(batch.identities))
+    rows += await run(connection, recipients.SUMMARIES, sorted(dirty))
+    counted = counters.count_moves(rows)
     await counters.add(connection, counted)
-    await volume.add(connection, volume.count_moves(seen, moved))
     touched.campaigns |= {(account_id, campaign_id) for account_id, campaign_id, _, _ in counted}
     return touched
 
 
-async def _write_messages(connection: asyncpg.Connection, batch: Gathered) -> list[moves.MessageMove]:
-    rows = await messages.upsert(connection, message_rows.SENT, messages.fold_sent(batch.sent))
-    rows += await messages.upsert(connection, message_rows.RECEIVED, messages.fold_received(batch.received))
-    rows += await messages.upsert(connection, message_rows.STATUS, messages.fold_statuses(batch.statuses))
-    await messages.upsert(connection, message_rows.EDITED, messages.fold_edits(batch.edits))
-    return [moves.message_move(row) for row in rows]
+async def _write_messages(connection: asyncpg.Connection, batch: Gathered) -> list[Seen]:
+    rows = await run(connection, message_rows.OUTBOUND, messages.fold_sides(batch.sent, batch.statuses))
+    rows += await run(connection, message_rows.INBOUND, messages.fold_received(batch.received))
+    await run(connection, message_rows.EDITED, messages.fold_edits(batch.edits))
+    seen = [Seen(*row) for row in rows]
+    if any(one.emptied for one in seen):
+        await volume.clear(connection, [one.account_id for one in seen])
+    return seen
 
 
-async def _write_conversations(
-    connection: asyncpg.Connection, batch: Gathered, seen: Iterable[moves.MessageMove]
-) -> set[Place]:
+def _find_exchanges(batch: Gathered, exchanging: Iterable[Place]) -> dict[Place, list[datetime]]:
+    """The times in this batch that may make a reply: in conversations with both, sends of a campaign and inbound."""
+    times: dict[Place, list[datetime]] = {(account_id, chat_id): [] for account_id, chat_id in exchanging}
+    for seen in batch.sightings if times else ():
+        if (seen.last_campaign_at is not None or seen.last_in_at is not None) and seen[:2] in times:
+            times[seen[:2]].append(seen.last_at)
+    return {place: found for place, found in times.items() if found}
+
+
+async def _write_desk(connection: asyncpg.Connection, batch: Gathered, seen: Iterable[Seen]) -> set[Place]:
     """Answers the conversations that look different now: also those whose messages' delivery moved."""
-    await messages.upsert(connection, conversations.UPSERT, conversations.fold_sightings(batch.sightings))
-    await messages.upsert(connection, answers.INSERT, answers.fold_answers(batch.written))
-    await messages.upsert(connection, resolutions.INSERT, resolutions.fold_resolutions(batch.resolved))
+    await run(connection, answers.INSERT, answers.fold_answers(batch.written))
+    await run(connection, resolutions.INSERT, resolutions.fold_resolutions(batch.resolved))
     desk = await registers.apply(connection, conversations.DESK, conversations.EMPTY_DESK, batch.desk)
     touched = {(UUID(row["account_id"]), UUID(row["id"])) for row in desk}
-    touched |= {answer[:1] + answer[2:3] for answer in batch.written}
+    touched |= {(answer.account_id, answer.conversation_id) for answer in batch.written}
     # A campaign's own sends are told by the campaign's notices.
-    return touched | {
-        (move.account_id, move.conversation_id)
-        for move in seen
-        if move.conversation_id is not None and move.new.campaign_id is None
-    }
+    return touched | {(one.account_id, one.conversation_id) for one in seen if one.conversation_id is not None}
 
 
-async def _find_exchanges(connection: asyncpg.Connection, batch: Gathered) -> dict[Place, list[datetime]]:
-    """The times in this batch that may make a reply: of conversations with both, sends of a campaign and inbound."""
-    times: dict[Place, list[datetime]] = defaultdict(list)
-    for seen in batch.sightings:
-        if seen.last_campaign_at is not None or seen.last_in_at is not None:
-            times[seen.account_id, seen.id].append(seen.last_at)
-    if not times:
-        return times
-    places = sorted(times, key=messages.by_id)
-    rows = await connection.fetch(conversations.EXCHANGING, *zip(*places, strict=True))
-    return {(account_id, chat_id): times[account_id, chat_id] for account_id, chat_id in rows}
-
-
-async def _write_dispatches(
-    connection: asyncpg.Connection, batch: Gathered, seen: Iterable[moves.MessageMove]
-) -> list[moves.DispatchMove]:
+async def _write_dispatches(connection: asyncpg.Connection, batch: Gathered, seen: Iterable[Seen]) -> set[Place]:
+    """Answers the recipients whose dispatches changed."""
     evidence = [
         dispatches.Evidence(
-            move.account_id,
-            move.dispatch_id,
-            move.new.campaign_id,
-            move.recipient_id,
-            move.step or 0,
-            move.id,
-            move.new.sent_at,
-            move.new.delivery,
-            move.new.delivered_at,
-            move.new.read_at,
+            one.account_id,
+            one.dispatch_id,
+            one.campaign_id,
+            one.recipient_id,
+            one.step or 0,
+            one.id,
+            one.sent_at,
+            one.delivery,
+            one.delivered_at,
+            one.read_at,
         )
-        for move in seen
-        if move.dispatch_id is not None and move.new.sent_at is not None
+        for one in seen
+        if one.dispatch_id is not None and one.sent_at is not None
     ]
-    rows = await messages.upsert(connection, dispatches.CHANGES, dispatches.fold_changes(batch.changes))
-    rows += await messages.upsert(connection, dispatches.EVIDENCE, dispatches.fold_evidence(evidence))
-    rows += await messages.upsert(connection, dispatches.FAILURES, dispatches.fold_failures(batch.failures))
-    return [moves.dispatch_move(row) for row in rows]
-
-
-async def _write_recipients(
-    connection: asyncpg.Connection, batch: Gathered, dirty: set[Place]
-) -> dict[counters.Place, int]:
-    rows = await messages.upsert(connection, recipients.IDENTITIES, recipients.fold_identities(batch.identities))
-    rows += await messages.upsert(connection, recipients.SUMMARIES, sorted(dirty, key=messages.by_id))
-    return counters.count_moves(rows)
+    rows = await run(connection, dispatches.UPSERT, dispatches.fold_words(batch.changes, evidence, batch.failures))
+    if any(emptied for _, _, emptied in rows):
+        await volume.clear(connection, [account_id for account_id, _, _ in rows])
+    return {(account_id, recipient_id) for account_id, recipient_id, _ in rows if recipient_id is not None}

@@ -1,15 +1,18 @@
 """One row per dispatch: the scheduler's latest word (highest version) and the evidence of its messages beside it."""
+# ruff: noqa: S608  the statement is made of constants of this file
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from contracts.envelope import Envelope
 from contracts.ids import dispatch_id
 from contracts.messages import MessageFailed
 from contracts.progress import DispatchesChanged
-from projections.conversation.messages import DELIVERED, by_id, earliest
+from projections.campaign.volume import count_moved
+from projections.conversation.messages import earliest
+from projections.folding import Key, fold, greatest, in_order, read_id
 
 
 class Change(NamedTuple):
@@ -55,18 +58,26 @@ class Failure(NamedTuple):
     error: str
 
 
+# What the columns of the others hold in a row of one of them; they change nothing.
+_NOT_CHANGED: Final = (None, -1, 0, 0, None, None, None, None)
+_NOT_SHOWN: Final = (None, None, 0, None, None)
+_NOT_FAILED: Final = ("", None)
+
+
 def read_changes(envelope: Envelope, event: DispatchesChanged) -> Iterator[Change]:
     account_id = envelope.account_id
-    if account_id is None:
+    if account_id is None or not event.changes:
         return
-    subject_id = UUID(envelope.subject)
+    subject_id, time, first = read_id(envelope.subject), envelope.time, event.changes[0]
+    # A record is about one campaign or one conversation. What a person answers belongs to no recipient, and its id is
+    # not derived from one.
+    of_campaign = first.dispatch_id == dispatch_id(first.recipient_id, first.step)
     for change in event.changes:
         yield Change(
             account_id,
             change.dispatch_id,
             subject_id,
-            # Of a campaign only: what a person answers belongs to no recipient, and its id is not derived from one.
-            change.recipient_id if change.dispatch_id == dispatch_id(change.recipient_id, change.step) else None,
+            change.recipient_id if of_campaign else None,
             change.step,
             change.instance_id,
             change.version,
@@ -75,7 +86,7 @@ def read_changes(envelope: Envelope, event: DispatchesChanged) -> Iterator[Chang
             change.state,
             change.reason,
             change.due_at,
-            envelope.time,
+            time,
         )
 
 
@@ -85,27 +96,8 @@ def read_failure(envelope: Envelope, event: MessageFailed) -> Failure | None:
     error = ": ".join(part for part in (event.reason, event.code, event.detail) if part)
     key = f"{event.attempt:06d}|{event.release:06d}|{envelope.id}"
     return Failure(
-        envelope.account_id, UUID(envelope.subject), event.campaign_id, event.recipient_id, event.step, key, error
+        envelope.account_id, read_id(envelope.subject), event.campaign_id, event.recipient_id, event.step, key, error
     )
-
-
-def fold_changes(changes: Iterable[Change]) -> list[Change]:
-    """The highest version of each dispatch."""
-    folded: dict[tuple[UUID, UUID], Change] = {}
-    for change in changes:
-        known = folded.get(change[:2])
-        if known is None or change.version > known.version:
-            folded[change[:2]] = change
-    return sorted(folded.values(), key=by_id)
-
-
-def fold_failures(failures: Iterable[Failure]) -> list[Failure]:
-    folded: dict[tuple[UUID, UUID], Failure] = {}
-    for failure in failures:
-        known = folded.get(failure[:2])
-        if known is None or failure.key > known.key:
-            folded[failure[:2]] = failure
-    return sorted(folded.values(), key=by_id)
 
 
 def join_evidence(one: Evidence, other: Evidence) -> Evidence:
@@ -119,78 +111,70 @@ def join_evidence(one: Evidence, other: Evidence) -> Evidence:
     )
 
 
-def fold_evidence(seen: Iterable[Evidence]) -> list[Evidence]:
-    folded: dict[tuple[UUID, UUID], Evidence] = {}
-    for evidence in seen:
-        known = folded.get(evidence[:2])
-        folded[evidence[:2]] = evidence if known is None else join_evidence(known, evidence)
-    return sorted(folded.values(), key=by_id)
+def fold_words(
+    changes: Iterable[Change], seen: Iterable[Evidence], failures: Iterable[Failure]
+) -> list[tuple[Any, ...]]:
+    """What scheduler, messages and sender say about each dispatch, in one row: the columns of UPSERT."""
+    changed: dict[Key, Change] = fold(changes, greatest(Change._fields.index("version")))
+    shown: dict[Key, Evidence] = fold(seen, join_evidence)
+    failed: dict[Key, Failure] = fold(failures, greatest(Failure._fields.index("key")))
+    words: dict[Key, tuple[Any, ...]] = {key: change + _NOT_SHOWN + _NOT_FAILED for key, change in changed.items()}
+    for key, evidence in shown.items():
+        known = words.get(key) or evidence[:5] + _NOT_CHANGED + _NOT_SHOWN + _NOT_FAILED
+        words[key] = (*known[:13], *evidence[5:], *_NOT_FAILED)
+    for key, failure in failed.items():
+        known = words.get(key) or failure[:5] + _NOT_CHANGED + _NOT_SHOWN + _NOT_FAILED
+        words[key] = (*known[:18], *failure[5:])
+    return in_order(words)
 
 
-def effective_state(state: str | None, delivery: int) -> str:
-    """A failure counts only if nothing ≥ delivered is known; what was only seen in messages is still pending."""
-    if state == "failed" and delivery >= DELIVERED:
-        return "accepted"
-    return state or "pending"
-
-
-# The same in SQL, of a row `d`.
+# A failure counts only if nothing ≥ delivered is known; what was only seen in messages is still pending. Of a row `d`.
 EFFECTIVE_STATE: Final = (
     "CASE WHEN d.state = 'failed' AND d.delivery >= 3 THEN 'accepted' ELSE coalesce(d.state, 'pending') END"
 )
-# Read by position in moves.dispatch_move.
-_RETURNING: Final = """
-RETURNING new.account_id, new.recipient_id, new.subject_id, new.state, new.changed_at, new.delivery,
-    old.subject_id, old.state, old.changed_at, old.delivery
-"""
-CHANGES: Final = (
-    """
-INSERT INTO dispatch AS d (account_id, id, subject_id, recipient_id, step, instance_id, version, attempt, release,
-    state, reason, due_at, changed_at)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::uuid[], $7::int[], $8::int[],
-    $9::int[], $10::text[], $11::text[], $12::timestamptz[], $13::timestamptz[])
-ON CONFLICT (account_id, id) DO UPDATE SET
-    subject_id = excluded.subject_id, recipient_id = excluded.recipient_id, step = excluded.step,
-    instance_id = excluded.instance_id, version = excluded.version, attempt = excluded.attempt,
-    release = excluded.release, state = excluded.state, reason = excluded.reason, due_at = excluded.due_at,
-    changed_at = excluded.changed_at
-WHERE excluded.version > d.version
-"""
-    + _RETURNING
-)
-
+_CHANGED: Final = "excluded.version > d.version"
+_NEWER_MESSAGE: Final = """(excluded.message_id IS NOT NULL AND (d.message_id IS NULL
+        OR (excluded.sent_at, excluded.message_id) > (d.sent_at, d.message_id)))"""
+_LATER_FAILURE: Final = "excluded.error_key > d.error_key"
 # Until the scheduler's word is here, campaign, recipient and step are known from the message.
-_KNOWN_PLACE: Final = """
-    subject_id = coalesce(d.subject_id, excluded.subject_id),
-    recipient_id = coalesce(d.recipient_id, excluded.recipient_id),
-    step = coalesce(d.step, excluded.step)"""
-EVIDENCE: Final = (
-    """
-INSERT INTO dispatch AS d (account_id, id, subject_id, recipient_id, step, message_id, sent_at, delivery, delivered_at,
-    read_at)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::uuid[], $7::timestamptz[],
-    $8::int[], $9::timestamptz[], $10::timestamptz[])
-ON CONFLICT (account_id, id) DO UPDATE SET"""
-    + _KNOWN_PLACE
-    + """,
-    message_id = CASE WHEN d.message_id IS NULL OR (excluded.sent_at, excluded.message_id) > (d.sent_at, d.message_id)
-        THEN excluded.message_id ELSE d.message_id END,
-    sent_at = greatest(d.sent_at, excluded.sent_at),
-    delivery = greatest(d.delivery, excluded.delivery),
-    delivered_at = least(d.delivered_at, excluded.delivered_at),
-    read_at = least(d.read_at, excluded.read_at)
-"""
-    + _RETURNING
+_PLACE: Final = ", ".join(
+    f"{column} = CASE WHEN {_CHANGED} THEN excluded.{column} ELSE coalesce(d.{column}, excluded.{column}) END"
+    for column in ("subject_id", "recipient_id", "step")
 )
-FAILURES: Final = (
-    """
-INSERT INTO dispatch AS d (account_id, id, subject_id, recipient_id, step, error_key, error)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::text[], $7::text[])
-ON CONFLICT (account_id, id) DO UPDATE SET"""
-    + _KNOWN_PLACE
-    + """,
-    error_key = excluded.error_key, error = excluded.error
-WHERE excluded.error_key > d.error_key
-"""
-    + _RETURNING
+_WORD: Final = ", ".join(
+    f"{column} = CASE WHEN {_CHANGED} THEN excluded.{column} ELSE d.{column} END"
+    for column in ("instance_id", "version", "attempt", "release", "state", "reason", "due_at", "changed_at")
 )
+_FAILED_AT: Final = "CASE WHEN {side}.state = 'failed' AND {side}.delivery < 3 THEN {side}.changed_at END"
+# A campaign's failures are dispatches that ended failed, whether or not a message existed. Answers the recipients whose
+# dispatches changed; what tells nothing new is not written.
+UPSERT: Final = f"""
+WITH moved AS (
+    INSERT INTO dispatch AS d (account_id, id, subject_id, recipient_id, step, instance_id, version, attempt, release,
+        state, reason, due_at, changed_at, message_id, sent_at, delivery, delivered_at, read_at, error_key, error)
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::uuid[], $7::int[], $8::int[],
+        $9::int[], $10::text[], $11::text[], $12::timestamptz[], $13::timestamptz[], $14::uuid[], $15::timestamptz[],
+        $16::int[], $17::timestamptz[], $18::timestamptz[], $19::text[], $20::text[])
+    ON CONFLICT (account_id, id) DO UPDATE SET
+        {_PLACE},
+        {_WORD},
+        message_id = CASE WHEN {_NEWER_MESSAGE} THEN excluded.message_id ELSE d.message_id END,
+        sent_at = greatest(d.sent_at, excluded.sent_at),
+        delivery = greatest(d.delivery, excluded.delivery),
+        delivered_at = least(d.delivered_at, excluded.delivered_at),
+        read_at = least(d.read_at, excluded.read_at),
+        error = CASE WHEN {_LATER_FAILURE} THEN excluded.error ELSE d.error END,
+        error_key = CASE WHEN {_LATER_FAILURE} THEN excluded.error_key ELSE d.error_key END
+    WHERE {_CHANGED} OR {_NEWER_MESSAGE} OR {_LATER_FAILURE} OR excluded.delivery > d.delivery
+        OR d.delivered_at IS DISTINCT FROM least(d.delivered_at, excluded.delivered_at)
+        OR d.read_at IS DISTINCT FROM least(d.read_at, excluded.read_at)
+        OR (d.subject_id IS NULL AND excluded.subject_id IS NOT NULL)
+        OR (d.recipient_id IS NULL AND excluded.recipient_id IS NOT NULL)
+    RETURNING new.account_id, new.recipient_id, new.subject_id AS new_subject_id, old.subject_id AS old_subject_id,
+        {_FAILED_AT.format(side="new")} AS new_failed_at, {_FAILED_AT.format(side="old")} AS old_failed_at
+), {
+    count_moved('''
+        ('campaign', new_subject_id, old_subject_id, 'failed', new_failed_at, old_failed_at)''')
+}
+SELECT account_id, recipient_id, EXISTS (SELECT FROM counted WHERE value = 0) FROM moved
+"""

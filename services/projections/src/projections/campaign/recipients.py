@@ -14,7 +14,8 @@ import orjson
 from contracts.campaigns import RecipientsAdded
 from contracts.envelope import Envelope
 from projections.campaign.dispatches import EFFECTIVE_STATE
-from projections.conversation.messages import DELIVERED, READ, by_id
+from projections.conversation.messages import DELIVERED, READ
+from projections.folding import fold, in_order, least, read_id
 
 WORST_FIRST: Final = ("failed", "unresolved", "expired", "skipped", "cancelled", "pending", "released", "accepted")
 # What `tally` counts, by position.
@@ -38,7 +39,7 @@ def read_identities(envelope: Envelope, event: RecipientsAdded) -> Iterator[Iden
     account_id = envelope.account_id
     if account_id is None:
         return
-    campaign_id = UUID(envelope.subject)
+    campaign_id = read_id(envelope.subject)
     for added in event.recipients:
         yield Identity(
             account_id,
@@ -56,12 +57,7 @@ def read_identities(envelope: Envelope, event: RecipientsAdded) -> Iterator[Iden
 
 def fold_identities(identities: Iterable[Identity]) -> list[Identity]:
     """Of two imports of one person the one with the smallest event id."""
-    folded: dict[tuple[UUID, UUID], Identity] = {}
-    for identity in identities:
-        known = folded.get(identity[:2])
-        if known is None or identity.source_event < known.source_event:
-            folded[identity[:2]] = identity
-    return sorted(folded.values(), key=by_id)
+    return in_order(fold(identities, least(Identity._fields.index("source_event"))))
 
 
 # Distinct transitions with how often they happened: a few, of thousands of rows. By position in counters.count_moves.
@@ -124,7 +120,7 @@ WITH part AS (
         CASE WHEN w.rank = 8 THEN w.delivery ELSE 0 END,
         (SELECT min(y.replied_at) FROM reply y WHERE y.account_id = w.account_id AND y.recipient_id = w.recipient_id),
         w.sent_at, w.changed_at, CASE WHEN w.rank <= 2 THEN w.error END, w.tally
-    FROM worst w ORDER BY w.recipient_id
+    FROM worst w ORDER BY w.account_id, w.recipient_id
     ON CONFLICT (account_id, id) DO UPDATE SET
         campaign_id = coalesce(r.campaign_id, excluded.campaign_id), state = excluded.state, queued = excluded.queued,
         reason = excluded.reason, delivery = excluded.delivery, replied_at = excluded.replied_at,

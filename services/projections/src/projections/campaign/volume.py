@@ -1,91 +1,39 @@
-"""Messages by quarter of an hour (so that every time zone has its days), of each campaign and each instance."""
+"""Messages by quarter of an hour (so that every time zone has its days), of each campaign and each instance.
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+The statement that changes rows counts them too: nothing of the rows before and after has to leave the database.
+"""
+
+from collections.abc import Iterable
 from typing import Final
 from uuid import UUID
 
 import asyncpg
 
-from projections.campaign.dispatches import effective_state
-from projections.conversation.messages import DELIVERED
-from projections.moves import DispatchMove, DispatchSide, MessageMove, MessageSide
-
-Place = tuple[UUID, str, UUID, datetime, str]
-# The same with the quarter as a number: cheaper to find and to compare.
-_Slot = tuple[UUID, str, UUID, int, str]
-
-QUARTER_S: Final = 15 * 60
-
-
-def count_moves(messages: Iterable[MessageMove], dispatches: Iterable[DispatchMove]) -> dict[Place, int]:
-    """Differences of what the rows contribute before and after."""
-    change: Counter[_Slot] = Counter()
-    for message in messages:
-        old, new = set(_of_message(message.account_id, message.old)), set(_of_message(message.account_id, message.new))
-        change.update(new - old)
-        change.subtract(old - new)
-    for dispatch in dispatches:
-        if dispatch.old != dispatch.new:
-            change.update(_of_dispatch(dispatch.account_id, dispatch.new))
-            change.subtract(_of_dispatch(dispatch.account_id, dispatch.old))
-    return {(*slot[:3], _begin(slot[3]), slot[4]): count for slot, count in change.items() if count}
+_COUNTED: Final = """counted AS (
+    INSERT INTO volume AS v (account_id, scope, scope_id, quarter, measure, value)
+    SELECT moved.account_id, s.scope, e.scope_id, date_bin('15 minutes', e.at, '2000-01-01 00:00+00'), s.measure,
+        sum(e.sign)
+    FROM moved CROSS JOIN LATERAL (VALUES {moments}
+    ) s (scope, new_id, old_id, measure, new_at, old_at)
+    CROSS JOIN LATERAL (VALUES (s.new_id, s.new_at, 1), (s.old_id, s.old_at, -1)) e (scope_id, at, sign)
+    WHERE (s.new_id, s.new_at) IS DISTINCT FROM (s.old_id, s.old_at) AND e.scope_id IS NOT NULL AND e.at IS NOT NULL
+    GROUP BY 1, 2, 3, 4, 5 HAVING sum(e.sign) <> 0
+    ON CONFLICT (account_id, scope, scope_id, quarter, measure) DO UPDATE SET value = v.value + excluded.value
+    RETURNING new.value
+)"""
+# A count that came back to nothing leaves no row: whether it was ever more depends on the batches. Rare, so that the
+# accounts' rows may be looked through.
+_CLEAR: Final = "DELETE FROM volume WHERE account_id = ANY($1::uuid[]) AND value = 0"
 
 
-def quarter(at: datetime) -> int:
-    return int(at.timestamp()) // QUARTER_S
+def count_moved(moments: str) -> str:
+    """The part `counted` of a statement whose part `moved` tells the changed rows.
+
+    `moments`: rows (scope, its id now, its id before, measure, when it counts now, when it counted before).
+    """
+    return _COUNTED.format(moments=moments)
 
 
-def _begin(number: int) -> datetime:
-    return datetime.fromtimestamp(number * QUARTER_S, UTC)
-
-
-def _of_message(account_id: UUID, message: MessageSide) -> Iterator[_Slot]:
-    """Nothing until it is known what the message is: a status may come first."""
-    if message.at is None or message.instance_id is None:
-        return
-    if message.direction == "in" and message.sent_at is None:
-        yield account_id, "instance", message.instance_id, quarter(message.at), "received"
-        return
-    failed_at = message.failed_at if message.delivery < DELIVERED else None
-    moments = (("sent", message.at), ("delivered", message.delivered_at), ("read", message.read_at))
-    for measure, at in (*moments, ("failed", failed_at)):
-        if at is not None:
-            slot = quarter(at)
-            yield account_id, "instance", message.instance_id, slot, measure
-            if message.campaign_id is not None and measure != "failed":
-                yield account_id, "campaign", message.campaign_id, slot, measure
-
-
-def _of_dispatch(account_id: UUID, dispatch: DispatchSide) -> Iterator[_Slot]:
-    """A campaign's failures are dispatches that ended failed, whether or not a message existed."""
-    if dispatch.subject_id is None or dispatch.changed_at is None:
-        return
-    if effective_state(dispatch.state, dispatch.delivery) == "failed":
-        yield account_id, "campaign", dispatch.subject_id, quarter(dispatch.changed_at), "failed"
-
-
-_ADD: Final = """
-INSERT INTO volume AS v (account_id, scope, scope_id, quarter, measure, value)
-SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::timestamptz[], $5::text[], $6::bigint[])
-ON CONFLICT (account_id, scope, scope_id, quarter, measure) DO UPDATE SET value = v.value + excluded.value
-RETURNING new.value = 0
-"""
-_CLEAR: Final = """
-DELETE FROM volume v USING unnest($1::uuid[], $2::text[], $3::uuid[], $4::timestamptz[], $5::text[])
-    w (account_id, scope, scope_id, quarter, measure)
-WHERE v.account_id = w.account_id AND v.scope = w.scope AND v.scope_id = w.scope_id AND v.quarter = w.quarter
-    AND v.measure = w.measure AND v.value = 0
-"""
-
-
-async def add(connection: asyncpg.Connection, change: Mapping[Place, int]) -> None:
-    """Moves the counters, in the transaction of the transitions. By primary key, in its order."""
-    if not change:
-        return
-    places = sorted(change)
-    columns = [list(column) for column in zip(*places, strict=True)]
-    emptied = await connection.fetch(_ADD, *columns, [change[place] for place in places])
-    if any(row[0] for row in emptied):
-        await connection.execute(_CLEAR, *columns)
+async def clear(connection: asyncpg.Connection, account_ids: Iterable[UUID]) -> None:
+    """After a statement whose `counted` has values of nothing."""
+    await connection.execute(_CLEAR, sorted(set(account_ids)))

@@ -8,7 +8,7 @@ from uuid import UUID
 from contracts.conversations import AnswerWritten
 from contracts.envelope import Envelope
 from contracts.ids import answer_dispatch_id
-from projections.conversation.messages import by_id
+from projections.folding import fold, in_order, read_id
 
 
 class Answer(NamedTuple):
@@ -29,7 +29,7 @@ def read_answer(envelope: Envelope, event: AnswerWritten) -> Answer | None:
     return Answer(
         envelope.account_id,
         answer_dispatch_id(envelope.id),
-        UUID(envelope.subject),
+        read_id(envelope.subject),
         event.instance_id,
         event.contact_id,
         event.by,
@@ -41,8 +41,7 @@ def read_answer(envelope: Envelope, event: AnswerWritten) -> Answer | None:
 
 def fold_answers(answers: Iterable[Answer]) -> list[Answer]:
     """One per dispatch: its id is derived from the event, so all descriptions are equal."""
-    folded = {answer[:2]: answer for answer in answers}
-    return sorted(folded.values(), key=by_id)
+    return in_order(fold(answers, lambda one, _: one))
 
 
 INSERT: Final = """

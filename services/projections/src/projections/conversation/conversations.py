@@ -9,7 +9,8 @@ from contracts import conversations as events
 from contracts.envelope import Envelope, Event
 from contracts.ids import Address, contact_id, recipient_key
 from contracts.messages import MessageResolved, MessageSent
-from projections.conversation.messages import by_id, earliest
+from projections.conversation.messages import earliest
+from projections.folding import fold, in_order, read_id
 from projections.registers import Fact, Row, version_key
 
 Pair = tuple[datetime, UUID]
@@ -67,7 +68,7 @@ def see_received(envelope: Envelope, event: events.MessageReceived) -> Sighting 
     named = inbound and event.chat.group is None and event.profile_name is not None
     return Sighting(
         account_id,
-        UUID(envelope.subject),
+        read_id(envelope.subject),
         event.instance_id,
         contact_id(account_id, recipient_key(event.chat)),
         *_names(event.chat),
@@ -118,11 +119,7 @@ def join(one: Sighting, other: Sighting) -> Sighting:
 
 
 def fold_sightings(sightings: Iterable[Sighting]) -> list[Sighting]:
-    folded: dict[tuple[UUID, UUID], Sighting] = {}
-    for seen in sightings:
-        known = folded.get(seen[:2])
-        folded[seen[:2]] = seen if known is None else join(known, seen)
-    return sorted(folded.values(), key=by_id)
+    return in_order(fold(sightings, join))
 
 
 def _names(address: Address) -> tuple[str | None, str | None, str | None, str | None]:
@@ -135,7 +132,9 @@ def _greatest(one: Any, other: Any) -> Any:
     return max(one, other)
 
 
+# Answers those of the conversations that can hold a reply.
 UPSERT: Final = """
+WITH seen AS (
 INSERT INTO conversation AS c (account_id, id, instance_id, contact_id, phone, lid, bsuid, group_id, profile_name,
     profile_at, first_at, last_at, last_message_id, last_in_at, last_out_at, last_out_id, last_campaign_at)
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[],
@@ -159,12 +158,9 @@ ON CONFLICT (account_id, id) DO UPDATE SET
         THEN excluded.last_out_id ELSE c.last_out_id END,
     last_out_at = greatest(c.last_out_at, excluded.last_out_at),
     last_campaign_at = greatest(c.last_campaign_at, excluded.last_campaign_at)
-"""
-# Those of the given that can hold a reply. By primary key.
-EXCHANGING: Final = """
-SELECT c.account_id, c.id FROM unnest($1::uuid[], $2::uuid[]) w (account_id, id)
-JOIN conversation c USING (account_id, id)
-WHERE c.last_in_at IS NOT NULL AND c.last_campaign_at IS NOT NULL
+RETURNING new.account_id, new.id, new.last_in_at IS NOT NULL AND new.last_campaign_at IS NOT NULL AS exchanging
+)
+SELECT account_id, id FROM seen WHERE exchanging
 """
 
 DESK: Final = "conversation_desk"

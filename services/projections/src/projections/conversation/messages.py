@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-import asyncpg
 import orjson
 
 from contracts.conversations import MessageDeleted, MessageEdited, MessageReceived
 from contracts.envelope import Envelope
 from contracts.messages import MessageResolved, MessageSent
 from contracts.statuses import StatusReceived
+from projections.folding import Key, fold, in_order, least, read_id
 
 ACCEPTED: Final = 1
 LEVELS: Final[dict[str, int]] = {"failed": 0, "sent": 2, "delivered": 3, "read": 4, "played": 5}
@@ -88,6 +88,11 @@ class EditPart(NamedTuple):
     deleted_at: datetime | None
 
 
+# The other side's columns of a message that was seen from one side: what a row that nobody reported on has.
+_NOT_SENT: Final = (None,) * (len(SentPart._fields) - 4)
+_NOT_REPORTED: Final = (ACCEPTED, None, None, None, "", "", "", None, None)
+
+
 def read_sent(envelope: Envelope, event: MessageSent | MessageResolved) -> SentPart | None:
     """None for a resolution that names no message."""
     if envelope.account_id is None or event.message_id is None or event.provider_message_id is None:
@@ -99,7 +104,7 @@ def read_sent(envelope: Envelope, event: MessageSent | MessageResolved) -> SentP
         event.provider_message_id,
         envelope.id,
         event.chat_id,
-        UUID(envelope.subject),
+        read_id(envelope.subject),
         event.campaign_id,
         event.recipient_id,
         event.contact_id,
@@ -120,7 +125,7 @@ def read_received(envelope: Envelope, event: MessageReceived) -> ReceivedPart | 
         event.instance_id,
         event.provider_message_id,
         envelope.id,
-        UUID(envelope.subject),
+        read_id(envelope.subject),
         event.direction,
         event.origin,
         event.type,
@@ -144,7 +149,7 @@ def read_status(envelope: Envelope, event: StatusReceived) -> StatusPart | None:
     failed = event.status == "failed"
     return StatusPart(
         envelope.account_id,
-        UUID(envelope.subject),
+        read_id(envelope.subject),
         event.instance_id,
         event.provider_message_id,
         level,
@@ -170,8 +175,7 @@ def read_edit(envelope: Envelope, event: MessageEdited | MessageDeleted) -> Edit
 
 def join_statuses(one: StatusPart, other: StatusPart) -> StatusPart:
     """The least upper bound: highest delivery, earliest times, the first failure. Commutative and idempotent."""
-    first, second = sorted((one, other), key=_failure_order)
-    failure = first if first.failed_at is not None else second
+    failure = min(one, other, key=_failure_order)
     return StatusPart(
         *one[:4],
         max(one.delivery, other.delivery),
@@ -195,54 +199,25 @@ def join_edits(one: EditPart, other: EditPart) -> EditPart:
     return EditPart(*one[:4], newest.edited_at, newest.edited_text, earliest(one.deleted_at, other.deleted_at))
 
 
-def by_id(row: tuple[Any, ...]) -> int:
-    """Every writer's order of rows: whole numbers compare much faster than UUIDs."""
-    row_id: UUID = row[1]
-    return row_id.int
-
-
-def fold_sent(parts: Iterable[SentPart]) -> list[SentPart]:
-    folded: dict[tuple[UUID, UUID], SentPart] = {}
-    for part in parts:
-        known = folded.get(part[:2])
-        if known is None or part.send_event < known.send_event:
-            folded[part[:2]] = part
-    return sorted(folded.values(), key=by_id)
+def fold_sides(sent: Iterable[SentPart], statuses: Iterable[StatusPart]) -> list[tuple[Any, ...]]:
+    """What is known of our own sends from both sides, a row each: the columns of message_rows.OUTBOUND."""
+    sends: dict[Key, SentPart] = fold(sent, least(SentPart._fields.index("send_event")))
+    reports: dict[Key, StatusPart] = fold(statuses, join_statuses)
+    sides: dict[Key, tuple[Any, ...]] = {key: part + _NOT_REPORTED for key, part in sends.items()}
+    for key, report in reports.items():
+        part = sends.get(key)
+        delivery = max(report.delivery, 0 if part is None else ACCEPTED)
+        sides[key] = (*(report[:4] + _NOT_SENT if part is None else part), delivery, *report[5:])
+    return in_order(sides)
 
 
 def fold_received(parts: Iterable[ReceivedPart]) -> list[ReceivedPart]:
-    folded: dict[tuple[UUID, UUID], ReceivedPart] = {}
-    for part in parts:
-        known = folded.get(part[:2])
-        if known is None or part.receive_event < known.receive_event:
-            folded[part[:2]] = part
-    return sorted(folded.values(), key=by_id)
-
-
-def fold_statuses(parts: Iterable[StatusPart]) -> list[StatusPart]:
-    folded: dict[tuple[UUID, UUID], StatusPart] = {}
-    for part in parts:
-        known = folded.get(part[:2])
-        folded[part[:2]] = part if known is None else join_statuses(known, part)
-    return sorted(folded.values(), key=by_id)
+    return in_order(fold(parts, least(ReceivedPart._fields.index("receive_event"))))
 
 
 def fold_edits(parts: Iterable[EditPart]) -> list[EditPart]:
-    folded: dict[tuple[UUID, UUID], EditPart] = {}
-    for part in parts:
-        known = folded.get(part[:2])
-        folded[part[:2]] = part if known is None else join_edits(known, part)
-    return sorted(folded.values(), key=by_id)
+    return in_order(fold(parts, join_edits))
 
 
 def _failure_order(part: StatusPart) -> tuple[Any, ...]:
     return (part.failed_at is None, part.failed_at or 0, part.failure, part.code, part.detail)
-
-
-async def upsert(connection: asyncpg.Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> list[Any]:
-    """Runs a statement over arrays of columns. One row per key, sorted by key."""
-    columns = list(zip(*rows, strict=True))
-    if not columns:
-        return []
-    found: list[Any] = await connection.fetch(statement, *columns)
-    return found

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from contracts.conversations import ConversationStateChanged
 from contracts.envelope import Envelope, Event
+from projections.folding import fold, in_order, read_id
 
 
 class Resolution(NamedTuple):
@@ -21,12 +22,12 @@ def read_resolution(envelope: Envelope, event: Event) -> Resolution | None:
     """None for any other event."""
     if envelope.account_id is None or not isinstance(event, ConversationStateChanged) or event.state != "resolved":
         return None
-    return Resolution(envelope.account_id, envelope.id, UUID(envelope.subject), event.by, envelope.time)
+    return Resolution(envelope.account_id, envelope.id, read_id(envelope.subject), event.by, envelope.time)
 
 
 def fold_resolutions(resolutions: Iterable[Resolution]) -> list[Resolution]:
     """An event happened once."""
-    return sorted({resolution[:2]: resolution for resolution in resolutions}.values(), key=lambda one: one[:2])
+    return in_order(fold(resolutions, lambda one, _: one))
 
 
 INSERT: Final = """
