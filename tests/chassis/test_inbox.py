@@ -432,5 +432,5 @@ asyncio.run(main(*sys.argv[1:]))
         settings.bootstrap,
         topic.name,
         group,
-        env={"CRASH_AT": crash_at},
+        env={"CRASH_AT": crash_at, "TEST_MODE": "true"},
     )

@@ -167,3 +167,11 @@ def unused_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+@pytest.mark.parametrize(("test_mode", "code"), [("", 0), ("false", 0), ("true", 137)])
+async def test_a_crash_point_is_heeded_in_test_mode_only(test_mode: str, code: int) -> None:
+    program = "from chassis.lifecycle import crash_point; crash_point('here'); crash_point('here')"
+    environment = {**os.environ, "CRASH_AT": "here:2", "TEST_MODE": test_mode}
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, env=environment)
+    assert await process.wait() == code

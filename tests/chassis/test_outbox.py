@@ -302,5 +302,11 @@ async def main(dsn, bootstrap, schema):
 asyncio.run(main(*sys.argv[1:]))
 """
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, s.worker_dsn, settings.bootstrap, SCHEMA, env={"CRASH_AT": crash_at}
+        sys.executable,
+        "-c",
+        program,
+        s.worker_dsn,
+        settings.bootstrap,
+        SCHEMA,
+        env={"CRASH_AT": crash_at, "TEST_MODE": "true"},
     )
