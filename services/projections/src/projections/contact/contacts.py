@@ -12,7 +12,7 @@ from uuid import UUID
 from contracts import contacts as events
 from contracts.envelope import Envelope, Event
 from contracts.ids import Address, phone_key
-from projections.registers import Fact, Row, time_key, version_key
+from projections.registers import Fact, Row, version_key
 
 TABLE: Final = "contact_record"
 EMPTY: Final[Row] = {
@@ -32,14 +32,6 @@ EMPTY: Final[Row] = {
     "erased": False,
     "created_at": None,
     "updated_at": None,
-    "keys": {},
-}
-ALLOCATION: Final = "allocation"
-EMPTY_ALLOCATION: Final[Row] = {
-    "instance_id": None,
-    "from_instance_id": None,
-    "recipient_key": None,
-    "allocated_at": None,
     "keys": {},
 }
 _PERSONAL: Final = ("name", "external_id", "tags", "funnel_stage", "custom_fields", "phone", "lid", "bsuid", "group_id")
@@ -78,19 +70,6 @@ def read_aliases(event: Event) -> list[str]:
     phone = None if address.phone is None else phone_key(address.phone)
     named = (("phone", phone), ("lid", address.lid), ("bsuid", address.bsuid), ("group", address.group))
     return [f"{kind}:{name}" for kind, name in named if name]
-
-
-def read_allocation(envelope: Envelope, event: Event) -> Fact | None:
-    if envelope.account_id is None or not isinstance(event, events.AllocationEvent):
-        return None
-    moved = event.from_instance_id if isinstance(event, events.ContactMoved) else None
-    values = {
-        "instance_id": str(event.instance_id),
-        "from_instance_id": None if moved is None else str(moved),
-        "recipient_key": event.recipient_key,
-        "allocated_at": envelope.time.isoformat(),
-    }
-    return Fact(envelope.account_id, UUID(envelope.subject), time_key(envelope.time, envelope.id), values)
 
 
 def group(shared: Iterable[tuple[str, UUID]]) -> list[list[UUID]]:

@@ -7,8 +7,10 @@ from uuid import UUID
 
 import asyncpg
 
+from contracts.contacts import AllocationEvent
 from projections import registers
-from projections.contact import contacts
+from projections.contact import allocations, contacts
+from projections.folding import run
 from projections.timeline import Place, Records, Touched
 
 _LEARN: Final = """
@@ -35,22 +37,22 @@ WHERE p.account_id = w.account_id AND p.id = w.id
 
 async def apply(connection: asyncpg.Connection, records: Records) -> Touched:
     """Writes a batch of contacts and allocations. The caller holds the component's writer lock."""
-    facts, aliases, allocations = [], set(), []
+    facts, aliases, bound = [], set(), []
     for envelope, event in records:
-        if (fact := contacts.read_fact(envelope, event)) is not None:
+        if isinstance(event, AllocationEvent):
+            bound.append(allocations.read_allocation(envelope, event))
+        elif (fact := contacts.read_fact(envelope, event)) is not None:
             facts.append(fact)
             aliases |= {(fact.account_id, alias, fact.id) for alias in contacts.read_aliases(event)}
-        elif (allocation := contacts.read_allocation(envelope, event)) is not None:
-            allocations.append(allocation)
-    await registers.apply(connection, contacts.ALLOCATION, contacts.EMPTY_ALLOCATION, allocations)
+    allocated = allocations.fold_allocations(one for one in bound if one is not None)
+    await run(connection, allocations.UPSERT, allocated)
     await registers.apply(connection, contacts.TABLE, contacts.EMPTY, facts)
     if aliases:
         await connection.execute(_LEARN, *zip(*sorted(aliases), strict=True))
     touched = {(fact.account_id, fact.id) for fact in facts}
     if touched:
         await _make_persons(connection, touched)
-    moved = {(fact.account_id, fact.id) for fact in allocations}
-    return Touched(contacts=touched | moved)
+    return Touched(contacts=touched | {(one.account_id, one.id) for one in allocated})
 
 
 async def _make_persons(connection: asyncpg.Connection, touched: set[Place]) -> None:

@@ -91,7 +91,7 @@ class Replay:
         """One transaction; a batch that fails is halved, a record that fails alone was parked by the live consumer."""
         try:
             async with connection.transaction():
-                await connection.execute("SELECT set_config('search_path', $1, true)", self._generation)
+                await connection.execute("SELECT set_config('search_path', $1, true), go_by_key()", self._generation)
                 # A crash starts the rebuild anew; the commit that shows this generation makes it all durable.
                 await connection.execute("SET LOCAL synchronous_commit = off")
                 await self._component.apply(connection, records)
