@@ -56,7 +56,7 @@ OPEN = Loaded(
 
 
 def entry(state: State, attempt: int = 1, **more: object) -> LedgerEntry:
-    return replace(LedgerEntry(attempt, state, release=1, epoch=5), **more)  # type: ignore[arg-type]
+    return LedgerEntry(attempt, state, release=1, epoch=5)._replace(**more)  # type: ignore[arg-type]
 
 
 def decide(message: Candidate = MESSAGE, loaded: Loaded = OPEN) -> Decision:
@@ -98,20 +98,20 @@ def test_the_ledger_is_asked_before_the_gates(state: State) -> None:
 
 @pytest.mark.parametrize("state", ["rejected_retryable", "rejected_final", "not_sent"])
 def test_the_next_attempt_is_admitted_after_a_definite_refusal(state: State) -> None:
-    assert isinstance(decide(replace(MESSAGE, attempt=2), after(entry(state))), Intend)
+    assert isinstance(decide(MESSAGE._replace(attempt=2), after(entry(state))), Intend)
 
 
 @pytest.mark.parametrize("state", ["accepted", "ambiguous", "unresolved"])
 def test_the_next_attempt_is_answered_with_the_one_that_forbids_it(state: State) -> None:
-    assert decide(replace(MESSAGE, attempt=2), after(entry(state))) == AnswerAgain(entry(state))
+    assert decide(MESSAGE._replace(attempt=2), after(entry(state))) == AnswerAgain(entry(state))
 
 
 def test_the_next_attempt_waits_for_one_in_flight() -> None:
-    assert decide(replace(MESSAGE, attempt=2), after(entry("intent"))) == AlreadyInFlight()
+    assert decide(MESSAGE._replace(attempt=2), after(entry("intent"))) == AlreadyInFlight()
 
 
 def test_an_unresolved_attempt_allows_another_only_if_a_duplicate_is_accepted() -> None:
-    bold = replace(MESSAGE, attempt=2, may_duplicate=True)
+    bold = MESSAGE._replace(attempt=2, may_duplicate=True)
     assert isinstance(decide(bold, after(entry("unresolved"))), Intend)
     assert decide(bold, after(entry("ambiguous"))) == AnswerAgain(entry("ambiguous"))
     assert decide(bold, after(entry("accepted"))) == AnswerAgain(entry("accepted"))
@@ -119,14 +119,14 @@ def test_an_unresolved_attempt_allows_another_only_if_a_duplicate_is_accepted() 
 
 def test_an_attempt_that_we_returned_may_be_made_by_its_next_release() -> None:
     returned = entry("not_sent", returned=True)
-    assert isinstance(decide(replace(MESSAGE, release=2), after(returned)), Intend)
+    assert isinstance(decide(MESSAGE._replace(release=2), after(returned)), Intend)
     assert decide(MESSAGE, after(returned)) == AnswerAgain(returned)
     unreached = entry("not_sent")
-    assert decide(replace(MESSAGE, release=2), after(unreached)) == AnswerAgain(unreached)
+    assert decide(MESSAGE._replace(release=2), after(unreached)) == AnswerAgain(unreached)
 
 
 def test_our_own_intent_whose_commit_was_unknown_is_made_again_and_no_other() -> None:
-    ours = replace(MESSAGE, retaken=True)
+    ours = MESSAGE._replace(retaken=True)
     assert isinstance(decide(ours, after(entry("intent", epoch=5))), Intend)
     assert decide(ours, after(entry("intent", epoch=4))) == AlreadyInFlight()
 
@@ -154,12 +154,12 @@ def test_any_held_gate_holds(key: tuple[str, str]) -> None:
 def test_an_opted_out_person_gets_no_campaign_message_but_a_persons_answer() -> None:
     loaded = replace(OPEN, opted_out=frozenset({(ACCOUNT, MESSAGE.recipient)}))
     assert decide(loaded=loaded) == Fail("opted_out")
-    assert isinstance(decide(replace(MESSAGE, from_person=True), loaded), Intend)
-    assert isinstance(decide(replace(MESSAGE, account_id=UUID(int=9)), loaded), Intend)
+    assert isinstance(decide(MESSAGE._replace(from_person=True), loaded), Intend)
+    assert isinstance(decide(MESSAGE._replace(account_id=UUID(int=9)), loaded), Intend)
 
 
 def test_nothing_is_intended_at_or_after_its_time() -> None:
-    assert decide(replace(MESSAGE, send_before_s=NOW_S)) == Refuse("expired")
+    assert decide(MESSAGE._replace(send_before_s=NOW_S)) == Refuse("expired")
 
 
 def test_a_full_quota_says_when_it_opens() -> None:
@@ -172,13 +172,13 @@ def test_a_new_person_is_charged_and_a_known_one_is_not() -> None:
     quota = Quota(limit=2, used=1, oldest_s=NOW_S - 9, seen={"known": NOW_S - 9})
     loaded = replace(OPEN, quota=quota)
     assert decide(loaded=loaded) == Intend(NOW_S, charged=True)
-    assert decide(replace(MESSAGE, recipient="known"), loaded) == Intend(NOW_S, charged=False)
+    assert decide(MESSAGE._replace(recipient="known"), loaded) == Intend(NOW_S, charged=False)
 
 
 def test_the_pair_limit_refuses_this_person_only() -> None:
     slow = Rate(interval_s=6.0, tolerance_s=0.0)
     limiter = Limiter(FAST, slow, 0.0, {MESSAGE.recipient: NOW_S + 4})
-    other = replace(MESSAGE, dispatch_id=UUID(int=3), recipient="other")
+    other = MESSAGE._replace(dispatch_id=UUID(int=3), recipient="other")
     admission = admit([MESSAGE, other], 5, replace(OPEN, limiter=limiter), NOW_S)
     assert admission.decisions[0] == Refuse("pair_rate", datetime.fromtimestamp(NOW_S + 4, UTC))
     assert isinstance(admission.decisions[1], Intend)
@@ -194,7 +194,7 @@ def test_one_dispatch_is_intended_once_in_a_group() -> None:
 def test_what_does_not_fit_the_horizon_is_left_for_later_and_nothing_refused_is_charged() -> None:
     limiter = Limiter(Rate(interval_s=1.0, tolerance_s=0.0), FAST, NOW_S, {}, horizon_s=0.5)
     loaded = replace(OPEN, limiter=limiter, quota=Quota(limit=10))
-    second = replace(MESSAGE, dispatch_id=UUID(int=3), recipient="other")
+    second = MESSAGE._replace(dispatch_id=UUID(int=3), recipient="other")
     admission = admit([MESSAGE, second], 5, loaded, NOW_S)
     assert admission.decisions[1] == Refuse("throttled", datetime.fromtimestamp(NOW_S + 1, UTC))
     assert admission.tat_s == NOW_S + 1
@@ -207,7 +207,7 @@ def test_a_group_never_takes_more_than_quota_and_limiter_hold(people: list[int],
     loaded = replace(
         OPEN, quota=Quota(limit=limit), limiter=Limiter(rate, FAST, 0.0, {}, horizon_s=0.2)
     )  # fmt: skip
-    batch = [replace(MESSAGE, dispatch_id=UUID(int=100 + n), recipient=str(person)) for n, person in enumerate(people)]
+    batch = [MESSAGE._replace(dispatch_id=UUID(int=100 + n), recipient=str(person)) for n, person in enumerate(people)]
     admission = admit(batch, 5, loaded, NOW_S)
     intended = [
         (message, decision)

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -112,6 +112,7 @@ class Ledger:
             self.producer,  # type: ignore[arg-type]
             finish=self.finished.append,
             linger_s=0,
+            every_s=0,
             batch_max=100,
             crash_point=lambda _: None,
         )
@@ -422,7 +423,7 @@ async def test_an_echo_settles_what_is_uncertain_also_when_it_came_first(ledger:
         return Report(ACCOUNT, NUMBER, identity, "echo", now, now, recipient=recipient, text_hash=text)
 
     await ledger.record([before], epoch, NoAnswer("no_answer"))
-    await ledger.report(echo(before, "3EB01"), replace(echo(after, "3EB02"), text_hash=hash_text("other")))
+    await ledger.report(echo(before, "3EB01"), echo(after, "3EB02")._replace(text_hash=hash_text("other")))
     found = {row["state"]: row["evidence"] for row in await ledger.read("SELECT state, evidence FROM attempt")}
     assert found == {"accepted": "echo", "intent": None}
     await ledger.record([after], epoch, NoAnswer("no_answer"))

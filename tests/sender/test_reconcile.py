@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import get_args
 from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sender.ledger.attempt import WasAccepted, WasRejected
+from sender.ledger.attempt import State, WasAccepted, WasRejected, record
 from sender.settlement.reconcile import (
     Echo,
     OpenAttempt,
@@ -17,6 +18,7 @@ from sender.settlement.reconcile import (
     match_echo,
     pair_echoes,
     read_status,
+    weigh,
 )
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -95,3 +97,14 @@ def test_silence_is_an_answer_once_others_were_heard_or_twice_the_wait_is_over(
 ) -> None:
     heard = None if watermark is None else NOON + timedelta(seconds=watermark)
     assert is_unresolved(NOON, heard, NOON + timedelta(seconds=age), timedelta(seconds=900)) is unresolved
+
+
+@pytest.mark.parametrize("state", get_args(State))
+@pytest.mark.parametrize("delivered", [False, True])
+@pytest.mark.parametrize("status", ["sent", "delivered", "read", "played", "failed"])
+def test_a_status_that_is_no_news_would_not_have_moved_the_attempt(state: State, delivered: bool, status: str) -> None:
+    finding = read_status(status, "wamid.1", None, None, "", "label", NOON)
+    moves = record(state, delivered, finding) is not None
+    assert (weigh(state, delivered, status) == "settles") == moves
+    shows = isinstance(finding, WasAccepted) and finding.delivered and not delivered
+    assert (weigh(state, delivered, status) == "arrives") == (shows and not moves)

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from sender.lane import throttle
 from sender.lane.throttle import (
+    AHEAD_MAX,
     Rate,
     Refused,
     Taken,
+    count_ahead,
     count_ready,
     emptied,
     replay,
@@ -147,3 +149,20 @@ def test_departures_that_are_late_make_no_window_too_full(limit: int, late_s: li
         while left[start] <= at_s - 1.0:
             start += 1
         assert end - start + 1 <= limit
+
+
+def test_few_intents_are_ahead_at_the_usual_rate_whatever_the_database_takes() -> None:
+    ordinary = size_rate(80, 80, 1, 0.010)
+    assert count_ahead(ordinary, 0.010) == 3
+    assert count_ahead(ordinary, 0.025) == 5
+    assert count_ahead(ordinary, 5.0) == AHEAD_MAX
+
+
+@given(st.floats(0.01, 1000), st.floats(0, 0.045))
+def test_enough_intents_are_ahead_that_a_number_never_waits_for_its_next_ones(
+    per_second: float, transaction_s: float
+) -> None:
+    ahead = count_ahead(Rate(1 / per_second, 0), transaction_s)
+    assert ahead >= 1
+    assert ahead >= 2 * transaction_s * per_second or ahead == AHEAD_MAX
+    assert ahead <= max(AHEAD_MAX, per_second * 0.1 + 1)

@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.resources import files
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -39,11 +40,21 @@ class Database:
         self.schema = schema
 
     @classmethod
-    def connect(cls, settings: PostgresSettings, *, schema: str, application_name: str) -> "Database":
-        """Connects at the first use. jsonb: raw driver statements take text and give decoded values."""
+    def connect(
+        cls,
+        settings: PostgresSettings,
+        *,
+        schema: str,
+        application_name: str,
+        options: Mapping[str, str] | None = None,
+    ) -> "Database":
+        """Connects at the first use. jsonb: raw driver statements take text and give decoded values.
+        `options`: settings of PostgreSQL for each connection."""
 
         async def open_connection(*_: Any, **__: Any) -> asyncpg.Connection:
-            return await open_raw(settings.dsn, schema=schema, application_name=application_name)
+            return await open_raw(
+                settings.dsn, schema=schema, application_name=application_name, options=options or {}
+            )
 
         engine = create_async_engine(
             "postgresql+asyncpg://",
@@ -102,12 +113,18 @@ async def driver(connection: AsyncConnection) -> asyncpg.Connection:
     return raw
 
 
-async def open_raw(dsn: str | SecretStr, *, application_name: str, schema: str | None = None) -> asyncpg.Connection:
+async def open_raw(
+    dsn: str | SecretStr,
+    *,
+    application_name: str,
+    schema: str | None = None,
+    options: Mapping[str, str] = MappingProxyType({}),
+) -> asyncpg.Connection:
     """A connection outside the pool: for LISTEN, session locks and the pool itself."""
-    options = {"application_name": application_name, "jit": "off"}
+    settings = {"application_name": application_name, "jit": "off", **options}
     if schema is not None:
-        options["search_path"] = schema
-    return await asyncpg.connect(_plain(dsn), timeout=CONNECT_TIMEOUT_S, server_settings=options)
+        settings["search_path"] = schema
+    return await asyncpg.connect(_plain(dsn), timeout=CONNECT_TIMEOUT_S, server_settings=settings)
 
 
 def is_passing(error: BaseException) -> bool:

@@ -33,6 +33,9 @@ from sender.settlement.sweeps import Sweeps
 from sender.worker import Worker
 
 SCHEMA = "sender"
+WRITTEN_S = 0.005
+# Every statement of ours goes by an index: a ledger without statistics yet must not be taken for a small table.
+PLANNER = {"enable_seqscan": "off"}
 
 
 class App:
@@ -43,14 +46,15 @@ class App:
         self.readiness = Readiness("queue", "database")
         self._clock = time.monotonic
         self._crash = crash_point if settings.test_mode else _go_on
-        self._database = Database.connect(settings.postgres, schema=SCHEMA, application_name="sender")
+        self._database = Database.connect(settings.postgres, schema=SCHEMA, application_name="sender", options=PLANNER)
         self._producer = Producer(settings.kafka, client_id="sender")
-        self._gateway = Gateway(settings, on_departure=lambda: self._crash("after_departure"))
+        self._gateway = Gateway(settings, on_departure=self._note_departure if settings.test_mode else _nothing)
         self._instances = Instances(self._database, SecretBox(settings.secrets), settings)
         self._owners = Owners(self._database, owner_name(settings), settings.lease_s)
         self._intents = IntentBatcher(
             IntentStore(self._database, settings.intent_age_max_s / 2, self._crash),
             linger_s=settings.intent_linger_s,
+            every_s=settings.intent_every_s,
             batch_max=settings.intent_batch_max,
             clock=self._clock,
         )
@@ -67,6 +71,7 @@ class App:
             self._producer,
             finish=self.worker.finish,
             linger_s=settings.outcome_linger_s,
+            every_s=settings.outcome_every_s,
             batch_max=settings.outcome_batch_max,
             crash_point=self._crash,
         )
@@ -143,6 +148,10 @@ class App:
         if lane is not None:
             lane.wake()
 
+    def _note_departure(self) -> None:
+        """A moment later, so that the bytes have really left."""
+        asyncio.get_running_loop().call_later(WRITTEN_S, self._crash, "after_departure")
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         assert self._requests is not None
         return self._requests.create_task(work)
@@ -155,6 +164,10 @@ def build(settings: Settings) -> App:
 def owner_name(settings: Settings) -> str:
     """Stable over restarts where the process has a stable place, so that a restart takes its instances back at once."""
     return settings.owner or settings.kafka.group_instance_id or f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _nothing() -> None:
+    """Who listens to departures outside test mode."""
 
 
 def _go_on(_: str) -> None:

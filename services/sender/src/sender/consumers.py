@@ -52,8 +52,9 @@ EVIDENCE = Subscription(
     group="sender-evidence",
     topics=(topics.STATUS_RECEIVED, topics.MESSAGE_RECEIVED),
     handles=(StatusReceived, MessageReceived),
-    batch_max=1000,
-    linger_ms=100,
+    # Evidence counts for what stays uncertain: nobody waits for it within a second, and most of it is no news.
+    batch_max=4000,
+    linger_ms=400,
 )
 
 _UNRESOLVED = """
@@ -123,15 +124,18 @@ class Evidence:
         reports: list[Report] = []
         traffic: dict[UUID, tuple[UUID, datetime]] = {}
         inbound: dict[tuple[UUID, UUID, str], datetime] = {}
+        labels: dict[str | None, tuple[UUID, int] | None] = {None: None}
         for received in batch:
-            account_id, event = received.envelope.account_id, received.event
+            account_id, at, event = received.envelope.account_id, received.envelope.time, received.event
             if account_id is None or not isinstance(event, StatusReceived | MessageReceived):
                 continue
             before = traffic.get(event.instance_id)
-            if before is None or before[1] < received.envelope.time:
-                traffic[event.instance_id] = (account_id, received.envelope.time)
+            if before is None or before[1] < at:
+                traffic[event.instance_id] = (account_id, at)
             if isinstance(event, StatusReceived):
-                reports.append(_status(account_id, event, received.envelope.time))
+                if (label := event.client_ref) not in labels:  # a message has several statuses
+                    labels[label] = _read_label(label)
+                reports.append(_status(account_id, event, at, labels[label]))
             elif event.direction == "out":
                 reports.append(_echo(account_id, event))
             elif (key := recipient_key(event.chat)) and event.chat.group is None:
@@ -175,10 +179,13 @@ def _hold(event: HoldSet, account_id: UUID | None) -> gates.Hold:
     return gates.Hold(event.scope, key, account_id, event.held, event.version)
 
 
-def _status(account_id: UUID, event: StatusReceived, received_at: datetime) -> Report:
-    label = read_attempt_label(event.client_ref) if event.client_ref else None
-    if label is not None and not 0 < label[1] < 2**31:
-        label = None  # not one that we made
+def _read_label(client_ref: str | None) -> tuple[UUID, int] | None:
+    """None if it is not one that we made."""
+    label = read_attempt_label(client_ref) if client_ref else None
+    return None if label is None or not 0 < label[1] < 2**31 else label
+
+
+def _status(account_id: UUID, event: StatusReceived, received_at: datetime, label: tuple[UUID, int] | None) -> Report:
     return Report(
         account_id=account_id,
         instance_id=event.instance_id,

@@ -75,7 +75,7 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
 
     def finish(self, work: Work) -> None:
         """Nothing about this record can be lost any more."""
-        partition = self._partitions.get(TopicPartition(work.position[0], work.position[1]))
+        partition = self._partitions.get(work.position[:2])  # equal as a tuple
         if partition is not None:
             partition.watermark.finish(work.position[2])
 

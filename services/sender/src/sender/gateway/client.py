@@ -5,10 +5,11 @@ The client never sends a request again by itself; only what provably did not lea
 
 import asyncio
 import random
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from yarl import URL
 
 from providers.protocol import (
     HttpRequest,
@@ -24,7 +25,8 @@ from sender.work import Instance
 
 RETRY_BASE_S = 0.05
 RETRY_MAX_S = 1.0
-Answer = tuple[int, dict[str, str], bytes]
+URLS_KEPT = 10_000
+Answer = tuple[int, Mapping[str, str], bytes]
 
 
 class ResponseTooLarge(Exception):
@@ -42,6 +44,7 @@ class Gateway:
         self._settings = settings
         self._on_departure = on_departure
         self._egress = Egress(settings.allowed_hosts)
+        self._checked: dict[str, URL] = {}
         self._session: aiohttp.ClientSession | None = None
 
     async def open(self) -> None:
@@ -60,18 +63,7 @@ class Gateway:
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
             max_line_size=16_384,
             max_field_size=16_384,
-            trace_configs=[_told_departure(), *([self._trace()] if self._settings.test_mode else [])],
         )
-
-    def _trace(self) -> aiohttp.TraceConfig:
-        """Tells when the request's bytes have left, a moment later, so that they really have."""
-        trace = aiohttp.TraceConfig()
-
-        async def written(*_: object) -> None:
-            asyncio.get_running_loop().call_later(0.005, self._on_departure)
-
-        trace.on_request_chunk_sent.append(written)
-        return trace
 
     async def close(self) -> None:
         if self._session is not None:
@@ -88,21 +80,18 @@ class Gateway:
         """One attempt. Every ending is an outcome; only cancellation is raised. `departed` hears when it is written."""
         try:
             request = instance.provider.build_request(message, instance.account)
-            self._egress.check_url(request.url)
+            answer = await self.call(
+                request, total_s=self.timeout_s(message.content.kind), traceparent=traceparent, departed=departed
+            )
         except UnsendableMessage as error:
             return error.rejected
         except ForbiddenAddress:
             return NotSent("address_forbidden")
-        total_s = self.timeout_s(message.content.kind)
-        try:
-            status, headers, body = await self.call(
-                request, total_s=total_s, traceparent=traceparent, departed=departed
-            )
         except NotConnected:
             return read_transport_failure("connect")
         except (aiohttp.ClientError, TimeoutError, ResponseTooLarge, OSError):
             return read_transport_failure("read")
-        return instance.provider.read_response(status, headers, body)
+        return instance.provider.read_response(*answer)
 
     def timeout_s(self, kind: str) -> float:
         return self._settings.text_timeout_s if kind in ("text", "template") else self._settings.media_timeout_s
@@ -115,45 +104,48 @@ class Gateway:
         traceparent: str | None = None,
         departed: Callable[[], None] = lambda: None,
     ) -> Answer:
-        """Raises NotConnected if nothing left; anything else raised leaves it open whether something did."""
+        """Raises ForbiddenAddress, and NotConnected if nothing left; anything else leaves it open whether something
+        did."""
+        url = self._check(request.url)
+        headers = dict(request.headers)
+        if traceparent is not None:
+            headers["traceparent"] = traceparent
         deadline_s = asyncio.get_running_loop().time() + total_s
-        delay_s = RETRY_BASE_S
+        delay_s, left_s = RETRY_BASE_S, total_s
         for left in reversed(range(self._settings.connect_tries)):
             try:
-                return await self._try(request, deadline_s, traceparent, departed)
+                return await self._try(request, url, headers, left_s, departed)
             except NotConnected:
                 # Decorrelated jitter, within the one deadline that the ledger's time-out was made from.
                 delay_s = min(RETRY_MAX_S, random.uniform(RETRY_BASE_S, delay_s * 3))
-                if left == 0 or asyncio.get_running_loop().time() + delay_s >= deadline_s:
+                left_s = deadline_s - asyncio.get_running_loop().time() - delay_s
+                if left == 0 or left_s <= 0:
                     raise
             await asyncio.sleep(delay_s)
         raise NotConnected
 
+    def _check(self, address: str) -> URL:
+        """The rule looks at the text alone, so once is enough; names are checked whenever they are resolved."""
+        url = self._checked.get(address)
+        if url is None:
+            self._egress.check_url(address)
+            if len(self._checked) >= URLS_KEPT:
+                self._checked.clear()
+            url = self._checked[address] = URL(address)
+        return url
+
     async def _try(
-        self, request: HttpRequest, deadline_s: float, traceparent: str | None, departed: Callable[[], None]
+        self, request: HttpRequest, url: URL, headers: dict[str, str], left_s: float, departed: Callable[[], None]
     ) -> Answer:
         if self._session is None:
             raise NotConnected("the client is closed")
-        self._egress.check_url(request.url)
-        headers = dict(request.headers)
-        if traceparent is not None:
-            headers["traceparent"] = traceparent
-        timeout = aiohttp.ClientTimeout(
-            total=max(0.01, deadline_s - asyncio.get_running_loop().time()),
-            sock_connect=self._settings.connect_timeout_s,
-        )
+        body = _Body(request.body, departed, self._on_departure) if request.body else None
+        timeout = aiohttp.ClientTimeout(total=left_s, sock_connect=self._settings.connect_timeout_s)
         try:
             async with self._session.request(
-                request.method,
-                request.url,
-                data=request.body or None,
-                headers=headers,
-                timeout=timeout,
-                allow_redirects=False,
-                trace_request_ctx=departed,
+                request.method, url, data=body, headers=headers, timeout=timeout, allow_redirects=False
             ) as response:
-                body = await self._read(response)
-                return response.status, {name.lower(): value for name, value in response.headers.items()}, body
+                return response.status, response.headers, await self._read(response)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ForbiddenAddress) as error:
             raise NotConnected(type(error).__name__) from error
 
@@ -169,12 +161,15 @@ class Gateway:
         return body
 
 
-def _told_departure() -> aiohttp.TraceConfig:
-    """Calls the request's own `departed` when its head is written: after waiting for the loop and for a connection."""
-    trace = aiohttp.TraceConfig()
+class _Body(aiohttp.BytesPayload):
+    """Calls `departed` just before it is written with the head: after waiting for the loop and for a connection."""
 
-    async def written(_: object, context: Any, __: object) -> None:
-        context.trace_request_ctx()
+    def __init__(self, body: bytes, departed: Callable[[], None], written: Callable[[], None]) -> None:
+        super().__init__(body, content_type="application/json")
+        self._departed = departed
+        self._written = written  # by us: the loop sends the bytes a moment later
 
-    trace.on_request_headers_sent.append(written)
-    return trace
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        self._departed()
+        await super().write_with_length(writer, content_length)
+        self._written()

@@ -3,11 +3,11 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 from chassis.lifecycle import utc_now
-from chassis.telemetry import followed
+from chassis.telemetry import followed, is_recorded
 from providers.protocol import Accepted, Ambiguous, NotSent, Rejected, SendOutcome, Throttled
 from sender.gateway.client import Gateway
 from sender.instance.ownership import Lease, holds
@@ -30,8 +30,7 @@ class Alarm(Protocol):
     def stopped(self, instance: Instance, reason: str) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Ready:
+class _Ready(NamedTuple):
     """`begun_s`: when the transaction of its intent began."""
 
     work: Work
@@ -84,6 +83,11 @@ class Departures:
         """How many more intents could leave within the horizon, behind those that wait already."""
         tat_s = max(self.tat_s, now_s) + len(self._ready) * instance.rate.interval_s if self._ready else self.tat_s
         return throttle.count_ready(tat_s, now_s, instance.rate, horizon_s, most)
+
+    @property
+    def waiting(self) -> int:
+        """Committed intents that have not left."""
+        return len(self._ready)
 
     def is_behind(self, now_s: float) -> bool:
         """Whether intents wait here for longer than they should: more would only grow too old to leave."""
@@ -142,10 +146,12 @@ class Departures:
 
     async def _send(self, ready: _Ready, taken_s: float) -> None:
         work = ready.work
-        with followed("message sent", work.traceparent, provider=ready.instance.config.provider) as traceparent:
-            outcome = await self._gateway.send(
-                ready.instance, outbound(work.message), traceparent, lambda: self._left(taken_s)
-            )
+        message, departed = outbound(work.message), partial(self._left, taken_s)
+        if work.traceparent is None or not is_recorded(work.traceparent):
+            outcome = await self._gateway.send(ready.instance, message, work.traceparent, departed)
+        else:
+            with followed("message sent", work.traceparent, provider=ready.instance.config.provider) as traceparent:
+                outcome = await self._gateway.send(ready.instance, message, traceparent, departed)
         self._crash_point("after_answer")
         self._react(ready.instance, outcome)
         self._end(ready, classify(outcome, utc_now(), self._settings.rest_s))

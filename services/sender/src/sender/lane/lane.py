@@ -28,6 +28,7 @@ from sender.work import Group, Instance, Work
 
 RETRY_S = 0.25
 BEHIND_AGAIN_S = 0.02
+AGAIN_MIN_S = 0.005
 STOPPED_AGAIN_S = 5.0
 PAIRS_KEPT = 100_000
 LOOKAHEAD_MAX_S = 0.25  # well below the age at which an intent is too old to leave
@@ -62,7 +63,9 @@ class Lane:
         self._group_max = 200
         self._lookahead_s = parts.settings.lookahead_s
         self.lease: Lease | None = None
-        departures.on_change = self._wake.set
+        self._transaction_s = 0.0
+        self._blocked = False
+        departures.on_change = self._go_on
 
     @property
     def waiting(self) -> int:
@@ -74,6 +77,11 @@ class Lane:
 
     def wake(self) -> None:
         self._wake.set()
+
+    def _go_on(self) -> None:
+        """A slot is free again: news only where something waits for it."""
+        if self._blocked:
+            self._wake.set()
 
     def close(self) -> None:
         """No further intent; what waits is left to the next owner, who reads it again."""
@@ -90,6 +98,7 @@ class Lane:
                 delay_s = RETRY_S
             if delay_s == 0 or self._closing:
                 continue
+            self._blocked = delay_s is None and self.waiting > 0
             try:
                 async with asyncio.timeout(delay_s):
                     await self._wake.wait()
@@ -156,8 +165,9 @@ class Lane:
         if slots <= 0:
             return 0
         _, permits = breaker.permit(self.departures.breaker, now_s, self.departures.breaker_policy)
-        most = min(slots, self.waiting, self._group_max, slots if permits is None else permits)
-        return self.departures.count_ready(instance, now_s, self._lookahead_s, most)
+        ahead = throttle.count_ahead(instance.rate, self._transaction_s) - self.departures.waiting
+        most = min(slots, self.waiting, self._group_max, ahead, slots if permits is None else permits)
+        return self.departures.count_ready(instance, now_s, self._lookahead_s, most) if most > 0 else 0
 
     def _until_ready(self, instance: Instance, now_s: float) -> float | None:
         if self.departures.rest_until_s > now_s:
@@ -165,6 +175,9 @@ class Lane:
         if self.departures.is_behind(now_s):
             return BEHIND_AGAIN_S
         at_s = self.departures.ready_at(instance) - self._lookahead_s / 2
+        if at_s <= now_s and (waiting := self.departures.waiting):
+            # As many as may be ahead: half of them leave first, so that the next group is not of one.
+            return max(AGAIN_MIN_S, (waiting + 1) // 2 * instance.rate.interval_s)
         return at_s - now_s if at_s > now_s else None
 
     async def _send_group(self, instance: Instance, works: list[Work]) -> None:
@@ -223,9 +236,8 @@ class Lane:
 
     def _look_ahead(self, took_s: float) -> None:
         """Intents are made as far ahead as their transactions take, so that a slow database costs no pace."""
-        least_s = self._parts.settings.lookahead_s
-        wanted_s = min(max(least_s, 2 * took_s), LOOKAHEAD_MAX_S)
-        self._lookahead_s = max(wanted_s, 0.9 * self._lookahead_s + 0.1 * least_s)
+        self._transaction_s = max(took_s, 0.9 * self._transaction_s + 0.1 * took_s)
+        self._lookahead_s = min(max(self._parts.settings.lookahead_s, 2 * self._transaction_s), LOOKAHEAD_MAX_S)
 
     def _remember_pairs(self, pairs: Mapping[str, float]) -> None:
         self._pairs.update(pairs)

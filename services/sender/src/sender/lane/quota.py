@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 # A send is counted from its intent, the provider counts from its arrival, up to an intent's age plus a time-out later.
 WINDOW_S = 24 * 3600 + 90
@@ -22,8 +23,7 @@ class Quota:
     exempt: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Charged:
+class Charged(NamedTuple):
     """The recipient may be written to; `new` if that used up one more of the limit, `counted` if it counts at all."""
 
     quota: Quota

@@ -6,7 +6,8 @@ rate is never set to the limit itself. Times are seconds of one clock, which one
 """
 
 from dataclasses import dataclass
-from math import floor
+from math import ceil, floor
+from typing import NamedTuple
 
 # A share of the limit is given away as tolerance, so that a late timer is made up for within the limit;
 # more than twenty messages at once would only add jitter at the provider.
@@ -14,6 +15,10 @@ TOLERANCE_SHARE = 0.03
 TOLERANCE_MAX = 20
 # Keeps (W + tau + J) / T strictly below N in floating point too.
 SLACK = 1e-3
+# Intents that a killed process had committed and not sent end uncertain: eight at most, and more only where a number
+# is so fast that it would wait for its next intents.
+AHEAD_MAX = 8
+AHEAD_MAX_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,16 +33,14 @@ class Rate:
         return 1.0 / self.interval_s
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """The message may leave at `at_s`; `tat_s` is the limiter's new state."""
 
     tat_s: float
     at_s: float
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(NamedTuple):
     """Nothing may leave before `until_s`; the state stays as it was."""
 
     until_s: float
@@ -67,8 +70,7 @@ def take(tat_s: float, now_s: float, rate: Rate, horizon_s: float = 0.0) -> Take
     return Taken(tat_s=max(at_s, tat_s) + rate.interval_s, at_s=at_s)
 
 
-@dataclass(frozen=True, slots=True)
-class Lateness:
+class Lateness(NamedTuple):
     """By how much the limiter was put back last, and when."""
 
     excess_s: float = 0.0
@@ -95,6 +97,16 @@ def count_ready(tat_s: float, now_s: float, rate: Rate, horizon_s: float, most: 
         return 0
     start_s = max(tat_s, now_s)
     return min(most, 1 + floor((now_s + horizon_s + rate.tolerance_s - start_s) / rate.interval_s))
+
+
+def count_ahead(rate: Rate, transaction_s: float) -> int:
+    """How many committed intents of a lane may wait for their departure.
+
+    Those that leave while an intent transaction of this duration runs, twice, because the next ones are asked for
+    while they leave, and one for a late timer.
+    """
+    during = ceil(transaction_s * rate.per_second)
+    return min(2 * during + 1, max(AHEAD_MAX, ceil(AHEAD_MAX_S * rate.per_second)))
 
 
 def emptied(now_s: float, rate: Rate) -> float:

@@ -1,9 +1,8 @@
 """What the sender says about an attempt: its findings as events of message-sent. Ids are derived, so that saying
 something again is the same event again."""
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 from uuid import UUID
 
 from chassis.kafka import Outgoing, outgoing
@@ -26,8 +25,7 @@ from sender.ledger.delivery import LedgerEntry
 from sender.work import from_provider
 
 
-@dataclass(frozen=True, slots=True)
-class About:
+class About(NamedTuple):
     """What every answer repeats: the message, whose it is and where it was queued."""
 
     account_id: UUID

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 from providers.protocol import Accepted, Address, Ambiguous, NotSent, Rejected, SendOutcome, Throttled
 
@@ -19,8 +19,7 @@ RETRY_AFTER_MAX_S = 7 * 86_400.0
 THROTTLED_REST_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class WasAccepted:
+class WasAccepted(NamedTuple):
     """`delivered`: the evidence shows that it arrived, so that a later failure report no longer counts."""
 
     provider_message_id: str | None

@@ -34,12 +34,15 @@ class _Waiting:
 
 
 class IntentBatcher:
-    """Lanes submit; the runner commits."""
+    """Lanes submit; the runner commits: a lone group after `linger_s`, under load a transaction each `every_s`."""
 
-    def __init__(self, store: IntentStore, *, linger_s: float, batch_max: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, store: IntentStore, *, linger_s: float, every_s: float, batch_max: int, clock: Callable[[], float]
+    ) -> None:
         self._clock = clock
         self._store = store
         self._linger_s = linger_s
+        self._every_s = every_s
         self._batch_max = batch_max
         self._waiting: list[_Waiting] = []
         self._wake = asyncio.Event()
@@ -53,11 +56,13 @@ class IntentBatcher:
 
     async def run(self) -> None:
         """For ever; cancelled once no lane is left."""
+        next_s = 0.0
         while True:
             if not self._waiting:
                 self._wake.clear()
                 await self._wake.wait()
-            await asyncio.sleep(self._linger_s)
+            await asyncio.sleep(max(self._linger_s, next_s - self._clock()))
+            next_s = self._clock() + self._every_s
             batch = self._next_batch()
             await self._commit(batch)
 

@@ -6,7 +6,7 @@ Times are seconds of the database's clock; the caller locked and loaded everythi
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
 from sender.instance.ownership import OwnerRow, is_fenced
@@ -18,8 +18,7 @@ GateKey = tuple[str, str]
 Reason = Literal["paused", "cancelled", "held", "quota", "pair_rate", "throttled", "expired"]
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """What the decision needs to know of one message. `gates`: every gate that it must pass.
 
     `retaken`: our own commit of its intent ended unknown; it has certainly not left.
@@ -47,8 +46,7 @@ class Gate:
     held: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LedgerEntry:
+class LedgerEntry(NamedTuple):
     """An attempt as the ledger holds it. `returned`: not_sent was answered as MessageReturned."""
 
     attempt: int
@@ -68,8 +66,7 @@ class LedgerEntry:
     delivered: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Intend:
+class Intend(NamedTuple):
     """It may leave at `at_s`. `charged`: it used up one of the unique recipients, to be given back if refused."""
 
     at_s: float

@@ -12,10 +12,9 @@ from sender.lane.quota import WINDOW_S, Quota
 from sender.ledger.delivery import Gate, GateKey, LedgerEntry
 from sender.work import Group
 
-# Locks the owners' rows. The planner must not take a ledger that has no statistics yet for a small table.
+# Locks the owners' rows.
 _OWNERS = """
-SELECT instance_id, epoch, extract(epoch FROM tat)::float8 AS tat, extract(epoch FROM clock_timestamp())::float8 AS now,
-       set_config('enable_seqscan', 'off', true)
+SELECT instance_id, epoch, extract(epoch FROM tat)::float8 AS tat, extract(epoch FROM clock_timestamp())::float8 AS now
 FROM instance_owner WHERE instance_id = ANY($1::uuid[]) ORDER BY instance_id FOR NO KEY UPDATE
 """
 # Shares the gates' rows: closing one waits for us, we wait for one that is just being closed.

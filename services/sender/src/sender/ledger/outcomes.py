@@ -5,10 +5,10 @@ the settled outcome again.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from chassis.database import Database, driver
 from chassis.kafka import Outgoing, Producer
@@ -45,8 +45,7 @@ RETRY_S = 0.25
 PUBLISHING_MAX = 8
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What became of one intent."""
 
     work: Work
@@ -54,8 +53,7 @@ class Outcome:
     finding: Finding
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """An answer that needs no ledger: a refusal, or an outcome told again."""
 
     work: Work
@@ -72,6 +70,7 @@ class OutcomeWriter:
         *,
         finish: Callable[[Work], None],
         linger_s: float,
+        every_s: float,
         batch_max: int,
         crash_point: Callable[[str], None],
     ) -> None:
@@ -79,6 +78,7 @@ class OutcomeWriter:
         self._producer = producer
         self._finish = finish
         self._linger_s = linger_s
+        self._every_s = every_s
         self._batch_max = batch_max
         self._crash_point = crash_point
         self._outcomes: list[Outcome] = []
@@ -102,11 +102,14 @@ class OutcomeWriter:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Until `stopping` is set and nothing is left."""
+        clock = asyncio.get_running_loop().time
+        next_s = 0.0
         async with asyncio.TaskGroup() as publications:
             while not (stopping.is_set() and self.idle):
                 await self._wait()
                 if len(self._outcomes) < self._batch_max:
-                    await asyncio.sleep(self._linger_s)
+                    await asyncio.sleep(max(self._linger_s, next_s - clock()))
+                next_s = clock() + self._every_s
                 outcomes, self._outcomes = self._outcomes[: self._batch_max], self._outcomes[self._batch_max :]
                 answers, self._answers = self._answers, []
                 if not (outcomes or answers):
@@ -150,7 +153,6 @@ class OutcomeWriter:
         refunds: list[Refund] = []
         async with self._database.transaction() as connection:
             raw = await driver(connection)
-            await raw.execute("SET LOCAL enable_seqscan = off")
             written = {
                 (row["dispatch_id"], row["attempt"]): row
                 for row in await raw.fetch(_RECORD, *map(list, zip(*rows, strict=True)), now)
@@ -187,8 +189,8 @@ class OutcomeWriter:
                 except Exception as error:  # noqa: BLE001  the edge of the loop; the records stay ours until acked
                     log.warning("answers_not_published", count=len(records), error=type(error).__name__)
                     await asyncio.sleep(RETRY_S)
-            for record in records:
-                COUNTED[record.envelope.type].inc()
+            for kind, count in Counter(record.envelope.type for record in records).items():
+                COUNTED[kind].inc(count)
             for work in works:
                 self._finish(work)
         finally:

@@ -1,25 +1,26 @@
 """Evidence from webhooks: what fits an attempt settles it, what fits nothing yet is kept until it does."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.database import driver
-from sender.ledger.attempt import Finding, WasAccepted, record
-from sender.settlement.reconcile import Echo, OpenAttempt, pair_echoes, read_status
-from sender.settlement.settling import Key, Refund, settle
+from sender.ledger.attempt import Finding, WasAccepted
+from sender.settlement.reconcile import Echo, OpenAttempt, pair_echoes, read_status, weigh
+from sender.settlement.settling import Key, Refund, mark_delivered, settle
 
 SERVICE_WINDOW = timedelta(hours=24)
 
+# Most reports are of attempts whose answer said it all already.
 _STATES = """
 SELECT a.account_id, a.dispatch_id, a.attempt, a.state, a.delivered
 FROM attempt a JOIN unnest($1::uuid[], $2::uuid[], $3::int[]) AS k(account_id, dispatch_id, attempt)
   ON a.account_id = k.account_id AND a.dispatch_id = k.dispatch_id AND a.attempt = k.attempt
+WHERE a.state <> 'accepted' OR NOT a.delivered
 """
 _BOUND = """
 SELECT a.account_id, a.instance_id, a.provider_message_id, a.dispatch_id, a.attempt, a.state, a.delivered
@@ -70,8 +71,7 @@ WHERE e.account_id = k.account_id AND e.instance_id = k.instance_id
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """A status or an echo as it came. `key`: the attempt that its label names. `fact`: the status, or `echo`."""
 
     account_id: UUID
@@ -98,25 +98,32 @@ class Report:
 async def apply(connection: AsyncConnection, reports: Sequence[Report], now: datetime) -> list[Refund]:
     """Settles what the reports prove; keeps those without a label that fit nothing yet."""
     raw = await driver(connection)
-    await raw.execute("SET LOCAL enable_seqscan = off")
     findings: list[tuple[Key, Finding]] = []
-    known = await _by_label(raw, [report for report in reports if report.key is not None])
-    for report in reports:
-        if report.key in known:
-            state, delivered = known[report.key]
-            finding = report.finding("label")
-            if _is_news(state, delivered, finding):
-                findings.append((report.key, finding))
-    loose = [report for report in reports if report.key is None]
-    bound = await _by_provider_id(raw, loose)
+    arrived: set[Key] = set()
+    known = await _by_label(raw, {report.key for report in reports if report.key is not None})
+    bound = await _by_provider_id(raw, [report for report in reports if report.key is None])
     keep: list[Report] = []
-    for report in loose:
-        entry = bound.get((report.instance_id, report.provider_message_id))
-        if entry is None or entry[0][0] != report.account_id:
-            keep.append(report)
-        elif report.fact != "echo" and _is_news(entry[1], entry[2], finding := report.finding("bound_id")):
-            findings.append((entry[0], finding))
+    for report in reports:
+        key = report.key
+        if key is not None:
+            if key not in known:
+                continue
+            state, delivered = known[key]
+        else:
+            entry = bound.get((report.instance_id, report.provider_message_id))
+            if entry is None or entry[0][0] != report.account_id:
+                keep.append(report)
+                continue
+            if report.fact == "echo":
+                continue
+            key, state, delivered = entry
+        match weigh(state, delivered, report.fact):
+            case "settles":
+                findings.append((key, report.finding("label" if report.key else "bound_id")))
+            case "arrives":
+                arrived.add(key)
     await _keep(raw, keep)
+    await mark_delivered(raw, arrived)
     refunds: list[Refund] = []
     if findings:
         _, refunds = await settle(connection, findings, now)
@@ -128,7 +135,6 @@ async def apply(connection: AsyncConnection, reports: Sequence[Report], now: dat
 async def fit_kept(connection: AsyncConnection, now: datetime) -> list[Refund]:
     """Tries what was kept once more: attempts may have become uncertain, or their ids known, since."""
     raw = await driver(connection)
-    await raw.execute("SET LOCAL enable_seqscan = off")
     rows = await raw.fetch(_FITTING_REPORTS)
     findings: list[tuple[Key, Finding]] = []
     for row in rows:
@@ -189,17 +195,11 @@ async def open_windows(raw: asyncpg.Connection, inbound: dict[tuple[UUID, UUID, 
     )
 
 
-def _is_news(state: Any, delivered: bool, finding: Finding) -> bool:
-    if record(state, delivered, finding) is not None:
-        return True
-    return isinstance(finding, WasAccepted) and finding.delivered and not delivered
-
-
-async def _by_label(raw: asyncpg.Connection, reports: Sequence[Report]) -> dict[Key, tuple[Any, bool]]:
-    keys = list({report.key for report in reports if report.key is not None})
+async def _by_label(raw: asyncpg.Connection, keys: Collection[Key]) -> dict[Key, tuple[Any, bool]]:
+    """State and whether it arrived, of those about which there may be news."""
     if not keys:
         return {}
-    rows = await raw.fetch(_STATES, [key[0] for key in keys], [key[1] for key in keys], [key[2] for key in keys])
+    rows = await raw.fetch(_STATES, *map(list, zip(*keys, strict=True)))
     return {(r["account_id"], r["dispatch_id"], r["attempt"]): (r["state"], r["delivered"]) for r in rows}
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from uuid import UUID
 
 from providers.failures import FAILURES
-from sender.ledger.attempt import Finding, State, WasAccepted, WasRejected
+from sender.ledger.attempt import OPEN, Finding, State, WasAccepted, WasRejected
 
 ARRIVED = frozenset({"delivered", "read", "played"})
 # Clocks of gateways are not ours: an echo may seem a little older than the intent that caused it.
@@ -88,6 +88,16 @@ def read_status(
         detail=detail,
         not_before=later,
     )
+
+
+def weigh(state: State, delivered: bool, status: str) -> Literal["settles", "arrives"] | None:
+    """What a reported status means for an attempt in this state: it moves it (as `attempt.record` decides), it only
+    shows that the message arrived, or it is no news, as nearly always."""
+    if state in OPEN:
+        return "settles"
+    if status == "failed":
+        return "settles" if state == "accepted" and not delivered else None
+    return "arrives" if status in ARRIVED and not delivered else None
 
 
 def is_unresolved(intent_at: datetime, watermark: datetime | None, now: datetime, wait: timedelta) -> bool:

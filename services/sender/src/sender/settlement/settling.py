@@ -4,7 +4,7 @@ One transaction locks the attempts, decides by `attempt.record`, writes, and lea
 because no offset stands behind it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -120,10 +120,15 @@ async def settle(
             arrived = arrived or arrives
     if writes:
         await raw.execute(_WRITE, *_split(list(writes.values()), 14), now)
-    if delivered:
-        await raw.execute(_DELIVERED, *_split(delivered, 3))
+    await mark_delivered(raw, delivered)
     await append(connection, told)
     return told, refunds
+
+
+async def mark_delivered(raw: asyncpg.Connection, keys: Iterable[Key]) -> None:
+    """A failure that is reported later counts no more for these."""
+    if keys := sorted(keys):
+        await raw.execute(_DELIVERED, *_split(keys, 3))
 
 
 async def refund(connection: AsyncConnection, refunds: Sequence[Refund]) -> None:

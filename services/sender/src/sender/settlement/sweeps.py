@@ -107,7 +107,6 @@ class Sweeps:
         """Intents that nobody will answer for any more become ambiguous."""
         async with self._database.transaction() as connection:
             raw = await driver(connection)
-            await raw.execute("SET LOCAL enable_seqscan = off")
             rows = await raw.fetch(_ORPHANS, BATCH)
             if not rows:
                 return 0
@@ -157,7 +156,6 @@ class Sweeps:
         wait = timedelta(seconds=self._settings.reconcile_wait_s)
         async with self._database.transaction() as connection:
             raw = await driver(connection)
-            await raw.execute("SET LOCAL enable_seqscan = off")
             rows = await raw.fetch(_AMBIGUOUS, wait.total_seconds(), BATCH)
             findings: list[tuple[Key, Finding]] = [
                 (_key(row), NoEvidence())
