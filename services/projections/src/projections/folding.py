@@ -42,9 +42,13 @@ def greatest(place: int) -> Callable[[R, R], R]:
     return lambda one, other: other if other[place] > one[place] else one
 
 
-async def run(connection: asyncpg.Connection, statement: str, rows: Sequence[Sequence[Any]]) -> list[Any]:
-    """Runs a statement over arrays, one a column; nothing if there are no rows. One row per key, sorted by key."""
+async def run(connection: asyncpg.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> list[Any]:
+    """Runs a statement over `rows`, a list of one of the given_… types; nothing if there are none.
+
+    One row per key, sorted by key. A list of rows and not a list a column: the driver looks at each cell of those, to
+    see whether it is a list itself.
+    """
     if not rows:
         return []
-    found: list[Any] = await connection.fetch(statement, *zip(*rows, strict=True))
+    found: list[Any] = await connection.fetch(statement, rows)
     return found

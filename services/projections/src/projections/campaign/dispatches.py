@@ -152,9 +152,7 @@ UPSERT: Final = f"""
 WITH moved AS (
     INSERT INTO dispatch AS d (account_id, id, subject_id, recipient_id, step, instance_id, version, attempt, release,
         state, reason, due_at, changed_at, message_id, sent_at, delivery, delivered_at, read_at, error_key, error)
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::int[], $6::uuid[], $7::int[], $8::int[],
-        $9::int[], $10::text[], $11::text[], $12::timestamptz[], $13::timestamptz[], $14::uuid[], $15::timestamptz[],
-        $16::int[], $17::timestamptz[], $18::timestamptz[], $19::text[], $20::text[])
+    SELECT * FROM unnest($1::projections.given_dispatch[])
     ON CONFLICT (account_id, id) DO UPDATE SET
         {_PLACE},
         {_WORD},

@@ -83,8 +83,7 @@ IDENTITIES: Final = (
 WITH moved AS (
     INSERT INTO recipient AS r (account_id, id, campaign_id, source_event, contact_id, external_id, phone, name,
         custom_fields, added_at)
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],
-        $8::text[], $9::jsonb[], $10::timestamptz[])
+    SELECT * FROM unnest($1::projections.given_recipient[])
     ON CONFLICT (account_id, id) DO UPDATE SET
         campaign_id = excluded.campaign_id, source_event = excluded.source_event, contact_id = excluded.contact_id,
         external_id = excluded.external_id, phone = excluded.phone, name = excluded.name,
@@ -103,7 +102,7 @@ SUMMARIES: Final = (
 WITH part AS (
     SELECT d.account_id, d.recipient_id, d.subject_id, d.step, d.id, d.reason, d.error, d.delivery, d.sent_at,
         d.changed_at, array_position(ARRAY[{worst_first}], {effective_state}) AS rank
-    FROM unnest($1::uuid[], $2::uuid[]) w (account_id, recipient_id)
+    FROM unnest($1::projections.given_place[]) w (account_id, recipient_id)
     JOIN dispatch d ON d.account_id = w.account_id AND d.recipient_id = w.recipient_id
 ), worst AS (
     SELECT account_id, recipient_id, (array_agg(subject_id) FILTER (WHERE subject_id IS NOT NULL))[1] AS campaign_id,

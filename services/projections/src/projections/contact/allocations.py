@@ -40,7 +40,7 @@ def fold_allocations(allocations: Iterable[Allocation]) -> list[Allocation]:
 
 UPSERT: Final = """
 INSERT INTO allocation AS a (account_id, id, instance_id, from_instance_id, recipient_key, allocated_at, event_id)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::timestamptz[], $7::uuid[])
+SELECT * FROM unnest($1::projections.given_allocation[])
 ON CONFLICT (account_id, id) DO UPDATE SET
     instance_id = excluded.instance_id, from_instance_id = excluded.from_instance_id,
     recipient_key = excluded.recipient_key, allocated_at = excluded.allocated_at, event_id = excluded.event_id

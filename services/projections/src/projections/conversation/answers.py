@@ -47,7 +47,6 @@ def fold_answers(answers: Iterable[Answer]) -> list[Answer]:
 INSERT: Final = """
 INSERT INTO answer (account_id, dispatch_id, conversation_id, instance_id, contact_id, written_by, written_at, content,
     reply_to)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::timestamptz[],
-    $8::jsonb[], $9::text[])
+SELECT * FROM unnest($1::projections.given_answer[])
 ON CONFLICT (account_id, dispatch_id) DO NOTHING
 """

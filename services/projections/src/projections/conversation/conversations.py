@@ -137,9 +137,7 @@ UPSERT: Final = """
 WITH seen AS (
 INSERT INTO conversation AS c (account_id, id, instance_id, contact_id, phone, lid, bsuid, group_id, profile_name,
     profile_at, first_at, last_at, last_message_id, last_in_at, last_out_at, last_out_id, last_campaign_at)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::text[], $8::text[],
-    $9::text[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[], $13::uuid[], $14::timestamptz[],
-    $15::timestamptz[], $16::uuid[], $17::timestamptz[])
+SELECT * FROM unnest($1::projections.given_sighting[])
 ON CONFLICT (account_id, id) DO UPDATE SET
     contact_id = greatest(c.contact_id, excluded.contact_id), phone = greatest(c.phone, excluded.phone),
     lid = greatest(c.lid, excluded.lid), bsuid = greatest(c.bsuid, excluded.bsuid),

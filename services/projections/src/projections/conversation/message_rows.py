@@ -68,10 +68,7 @@ def _take(columns: tuple[str, ...], condition: str) -> str:
 OUTBOUND: Final = _telling(f"""
     INSERT INTO message AS m (account_id, id, instance_id, provider_message_id, {", ".join(_SEND)}, delivery,
         delivered_at, read_at, failed_at, failure, code, detail, billable, category)
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::uuid[], $6::uuid[], $7::uuid[],
-        $8::uuid[], $9::uuid[], $10::uuid[], $11::int[], $12::int[], $13::text[], $14::jsonb[], $15::timestamptz[],
-        $16::int[], $17::timestamptz[], $18::timestamptz[], $19::timestamptz[], $20::text[], $21::text[], $22::text[],
-        $23::bool[], $24::text[])
+    SELECT * FROM unnest($1::projections.given_outbound[])
     ON CONFLICT (account_id, id) DO UPDATE SET
         {_take(_SEND, _FIRST_SEND)},
         delivery = greatest(m.delivery, excluded.delivery),
@@ -91,9 +88,7 @@ INBOUND: Final = _telling("""
     INSERT INTO message AS m (account_id, id, instance_id, provider_message_id, receive_event, received_chat_id,
         direction, origin, type, text, media, reply_to, sender, profile_name, details, message_at, received_at,
         delivery)
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::uuid[], $6::uuid[], $7::text[], $8::text[],
-        $9::text[], $10::text[], $11::jsonb[], $12::text[], $13::jsonb[], $14::text[], $15::jsonb[],
-        $16::timestamptz[], $17::timestamptz[], $18::int[])
+    SELECT * FROM unnest($1::projections.given_inbound[])
     ON CONFLICT (account_id, id) DO UPDATE SET
         receive_event = excluded.receive_event, received_chat_id = excluded.received_chat_id,
         direction = excluded.direction, origin = excluded.origin, type = excluded.type, text = excluded.text,
@@ -104,7 +99,7 @@ INBOUND: Final = _telling("""
 
 EDITED: Final = """
 INSERT INTO message AS m (account_id, id, instance_id, provider_message_id, edited_at, edited_text, deleted_at)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::timestamptz[], $6::text[], $7::timestamptz[])
+SELECT * FROM unnest($1::projections.given_edit[])
 ON CONFLICT (account_id, id) DO UPDATE SET
     edited_at = greatest(m.edited_at, excluded.edited_at),
     edited_text = CASE

@@ -32,6 +32,6 @@ def fold_resolutions(resolutions: Iterable[Resolution]) -> list[Resolution]:
 
 INSERT: Final = """
 INSERT INTO resolution (account_id, event_id, conversation_id, resolved_by, resolved_at)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::timestamptz[])
+SELECT * FROM unnest($1::projections.given_resolution[])
 ON CONFLICT (account_id, event_id) DO NOTHING
 """
