@@ -52,9 +52,7 @@ class Database:
         `options`: settings of PostgreSQL for each connection."""
 
         async def open_connection(*_: Any, **__: Any) -> asyncpg.Connection:
-            return await open_raw(
-                settings.dsn, schema=schema, application_name=application_name, options=options or {}
-            )
+            return await open_raw(settings.dsn, schema=schema, application_name=application_name, options=options or {})
 
         engine = create_async_engine(
             "postgresql+asyncpg://",

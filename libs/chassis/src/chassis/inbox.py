@@ -27,7 +27,6 @@ from contracts.topics import Topic
 TRIES = 3  # of a record that fails alone, before it is parked
 TRY_AGAIN_S = 0.2
 PARKED_IN_A_ROW_MAX = 50
-GATHER_MS = 50
 _POLL_MS = 200
 _TELL_KAFKA_S = 5.0
 _INSERT = """
@@ -47,8 +46,8 @@ _Place = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """At least once from Kafka, effect once in PostgreSQL. Batches start at least `linger_ms` apart, so under load they
-    grow. From GATHER_MS on, Kafka too holds records back that long: fewer fetches, but a lone record waits."""
+    """At least once from Kafka, effect once in PostgreSQL. Batches start at least `linger_ms` apart, and nothing is
+    fetched in between, so under load batches and fetches grow; a lone record is handled at once."""
 
     group: str
     topics: tuple[Topic, ...]
@@ -96,7 +95,7 @@ async def consume(
     inbox.leave()
     failures = 0
     while not stopping.is_set():
-        inbox.consumer = consumer = _consumer(subscription, settings)
+        inbox.consumer = consumer = _consumer(subscription.group, settings)
         try:
             consumer.subscribe([topic.name for topic in subscription.topics], listener=inbox)
             await consumer.start()
@@ -144,17 +143,19 @@ class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def read(self) -> None:
         clock = asyncio.get_running_loop().time
-        next_at, tell_at = 0.0, clock() + _TELL_KAFKA_S
+        tell_at = clock() + _TELL_KAFKA_S
         while not self.stopping.is_set():
             if missing := self.consumer.assignment() - self.positions.keys():
                 await self._position(missing)
             self.ready.set(f"inbox {self.subscription.group}", self.joined)
-            await pause(self.stopping, next_at - clock())
             fetched = await self.consumer.getmany(timeout_ms=_POLL_MS, max_records=self.subscription.batch_max)
             if batch := self._in_order(fetched):
-                full = len(batch) >= self.subscription.batch_max
-                next_at = clock() + (0 if full else self.subscription.linger_ms / 1000)
+                next_at = clock() + self.subscription.linger_ms / 1000
+                paused = self.consumer.assignment() if len(batch) < self.subscription.batch_max else frozenset()
+                self.consumer.pause(*paused)
                 await self._apply_all(batch)
+                await pause(self.stopping, next_at - clock() if paused else 0)
+                self.consumer.resume(*(paused & self.consumer.assignment()))
             if clock() >= tell_at:
                 tell_at = clock() + _TELL_KAFKA_S
                 await self._tell_kafka()
@@ -281,18 +282,17 @@ class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
                     await self.consumer.commit(dict(self.positions))
 
 
-def _consumer(subscription: Subscription, settings: KafkaSettings) -> Any:
-    waits = {"fetch_min_bytes": 256 * 1024, "fetch_max_wait_ms": subscription.linger_ms}
+def _consumer(group: str, settings: KafkaSettings) -> Any:
     return AIOKafkaConsumer(
         bootstrap_servers=settings.bootstrap,
-        group_id=subscription.group,
+        group_id=group,
         group_instance_id=settings.group_instance_id,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         session_timeout_ms=settings.session_timeout_ms,
         heartbeat_interval_ms=settings.session_timeout_ms // 4,
         metadata_max_age_ms=10_000,
-        **(waits if subscription.linger_ms >= GATHER_MS else {}),
+        fetch_max_wait_ms=1000,
     )
 
 
