@@ -39,7 +39,7 @@ def another_process(on: Bench) -> Planning:
 
 
 def allocations(on: Bench) -> list[Encoded]:
-    return [record for record in on.producer.planned if record.topic == ALLOCATIONS.name]
+    return [record for record in on.producer.told if record.topic == ALLOCATIONS.name]
 
 
 async def test_chunks_may_come_in_any_order_and_twice_before_and_after_the_start(on: Bench) -> None:
@@ -112,7 +112,7 @@ async def test_what_a_page_tells_is_what_the_contracts_would_write(on: Bench) ->
     instance_id = await add_instance(on)
     campaign = await start_campaign(on, definition([instance_id], steps=TWO_STEPS), 300)
     await on.scheduler.worker.plan()
-    told = on.producer.planned
+    told = on.producer.told
     assert {record.topic for record in told} == {CAMPAIGN_PROGRESS.name, ALLOCATIONS.name}
     for record in told:
         envelope = read_headers(record.headers)
@@ -139,11 +139,11 @@ async def test_a_page_that_was_committed_and_not_told_is_told_before_the_next(on
     with pytest.raises(KafkaConnectionError):
         await on.scheduler.worker.plan()
     assert await on.states(campaign) == {"pending": 500}
-    assert on.producer.planned == []
+    assert on.producer.told == []
     if restarted:
         another_process(on)
         await on.scheduler.worker.plan()
-        assert on.producer.planned == [], "the other process may still be telling it"
+        assert on.producer.told == [], "the other process may still be telling it"
         await on.execute("UPDATE plan SET due_at = now()")
     queued = await run_out(on, instance_id)
     assert len(queued) == 1200
@@ -159,14 +159,14 @@ async def test_a_page_told_twice_says_the_same(on: Bench) -> None:
     planning = on.scheduler.planning
     await planning.discover()
     assert await planning.plan_page()
-    first, on.producer.planned = on.producer.planned, []
+    first, on.producer.told = on.producer.told, []
     again = another_process(on)
     assert not await again.plan_page()
     await on.execute("UPDATE plan SET due_at = now()")
     assert await again.plan_page()
     by_key = {record.key: record for record in first if record.topic == ALLOCATIONS.name}
     assert {record.key: record for record in allocations(on)} == by_key
-    assert [decode("DispatchesChanged", 1, r.value) for r in on.producer.planned if r.topic == CAMPAIGN_PROGRESS.name]
+    assert [decode("DispatchesChanged", 1, r.value) for r in on.producer.told if r.topic == CAMPAIGN_PROGRESS.name]
     while await again.plan_page():
         continue
     assert await on.rows("SELECT 1 FROM plan") == []

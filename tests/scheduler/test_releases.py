@@ -18,6 +18,7 @@ from scheduler_parts import (
     Bench,
     add_instance,
     definition,
+    folded,
     returned,
     settle_all,
     start_campaign,
@@ -58,6 +59,7 @@ async def test_a_crash_between_commit_and_publish_loses_nothing(on: Bench) -> No
     again = await on.sweep()
     assert len(again) == 40
     assert {(one.attempt, one.release) for one in again} == {(1, 1)}
+    assert list((await folded(on, campaign)).values()) == ["released"] * 40
 
 
 async def test_what_is_released_without_an_outcome_is_published_again_unchanged(on: Bench) -> None:

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from pydantic import SecretStr
 
 from chassis.database import Database, driver, migrate
-from chassis.kafka import Encoded, Outgoing, Received, outgoing
+from chassis.kafka import Encoded, Received, outgoing
 from chassis.settings import KafkaSettings, PostgresSettings
 from contracts import ids, topics
 from contracts.campaigns import (
@@ -23,7 +23,7 @@ from contracts.campaigns import (
     Step,
 )
 from contracts.codec import decode
-from contracts.envelope import Event, read_headers
+from contracts.envelope import Event, read_headers, read_type
 from contracts.ids import Address
 from contracts.instances import InstanceConfigured, Limits
 from contracts.messages import (
@@ -56,30 +56,28 @@ class KeptProducer:
     """Keeps what is published instead of sending it; `failing` makes the next publish fail once."""
 
     def __init__(self) -> None:
-        self.published: list[Outgoing] = []
-        self.planned: list[Encoded] = []
+        self.published: list[MessageQueued] = []
+        self.told: list[Encoded] = []
         self.failing: Exception | None = None
 
-    async def publish(self, records: Sequence[Outgoing]) -> None:
-        self._fail()
-        self.published.extend(records)
-
     async def publish_encoded(self, records: Sequence[Encoded]) -> None:
-        if records:
-            self._fail()
-            self.planned.extend(records)
-
-    def _fail(self) -> None:
-        if self.failing is not None:
+        if records and self.failing is not None:
             error, self.failing = self.failing, None
             raise error
+        for record in records:
+            if record.topic == topics.MESSAGE_QUEUED.name:
+                event = decode(read_type(record.headers), 1, record.value)
+                assert isinstance(event, MessageQueued)
+                self.published.append(event)
+            else:
+                self.told.append(record)
 
     async def stop(self) -> None:
         return
 
     def take(self) -> list[MessageQueued]:
         taken, self.published = self.published, []
-        return [one.event for one in taken if isinstance(one.event, MessageQueued)]
+        return taken
 
 
 @dataclass(slots=True)
@@ -143,9 +141,9 @@ class Bench:
         return {row["state"]: row["count"] for row in rows}
 
     async def events(self, *types: type[Event]) -> list[tuple[str, Event]]:
-        """What plans told and what is in the outbox of these types, with its key, in order."""
+        """What plans and releases told and what is in the outbox of these types, with its key, in order."""
         found: list[tuple[str, Event]] = []
-        for record in self.producer.planned:
+        for record in self.producer.told:
             envelope = read_headers(record.headers)
             if issubclass(EVENT_TYPES[envelope.type], types):
                 found.append((envelope.subject, decode(envelope.type, 1, record.value)))

@@ -42,7 +42,7 @@ class Scheduler:
         )
         self.releasing = Releasing(self.database, definitions, pacing, batch)
         self.planning = Planning(self.database, self.producer, definitions, self.signals, batch.plan_recipients)
-        self.answers = Answers(self.database, pacing)
+        self.answers = Answers(pacing)
         self.timers = Timers(self.database, self.signals)
         self.chores = Chores(self.database, definitions, self.signals, batch.chore_dispatches)
         self.drains = Drains(self.database, pacing.blocked_grace_s)

@@ -33,7 +33,8 @@ from scheduler.signals import Signals, Stage
 
 Handle = Callable[[AsyncConnection, Sequence[Received]], Awaitable[None]]
 
-OUTCOMES = Subscription("scheduler-outcomes", (topics.MESSAGE_SENT,), get_args(MessageEvent), linger_ms=25)
+# A lane is refilled long before its credit ends, so outcomes may gather: each batch has its price, whatever its size.
+OUTCOMES = Subscription("scheduler-outcomes", (topics.MESSAGE_SENT,), get_args(MessageEvent), linger_ms=100)
 CAMPAIGNS = Subscription("scheduler-campaigns", (topics.CAMPAIGNS,), get_args(CampaignEvent), linger_ms=5)
 # A chunk has up to 500 recipients: ten of them are one transaction.
 RECIPIENTS = Subscription(
@@ -71,18 +72,26 @@ class Consumers:
         answers: Answers,
         explanations: Explanations,
     ) -> None:
-        of_outcomes, of_campaigns, of_orders = Stage(signals), Stage(signals), Stage(signals)
+        of_outcomes, of_answers = Stage(signals), Stage(signals)
+        of_campaigns, of_orders = Stage(signals, plans=True), Stage(signals, plans=True)
         self._definitions = definitions
         self._orders = of_orders
+        self._answers = answers
+        self._answered = of_answers
         self._instances = Instances(of_orders)
         self._operations = Operations(definitions, of_orders, explanations)
         self.table: tuple[Consumer, ...] = (
             Consumer(OUTCOMES, Outcomes(definitions, pacing, of_outcomes).handle, of_outcomes),
             Consumer(CAMPAIGNS, Campaigns(of_campaigns).handle, of_campaigns),
-            Consumer(RECIPIENTS, add_recipients, Stage(signals)),
-            Consumer(CONVERSATIONS, answers.handle, Stage(signals)),
+            Consumer(RECIPIENTS, add_recipients, Stage(signals, plans=True)),
+            Consumer(CONVERSATIONS, self.handle_conversations, of_answers),
             Consumer(ORDERS, self.handle_orders, of_orders),
         )
+
+    async def handle_conversations(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
+        await self._answers.handle(connection, batch)
+        if any(isinstance(one.event, AnswerWritten) for one in batch):
+            self._answered.answers_wait()
 
     async def handle_orders(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
         """Four topics in one group: each part locks in the order of lanes.py."""

@@ -11,7 +11,8 @@ class PacingSettings(BaseModel):
     `horizon_s`: how many seconds of an instance's rate may be released without an outcome. `send_within_s` and
     `answer_within_s`: a released message older than this is returned by the sender instead of sent. `stuck_s`:
     released without an outcome for so long, a message is published again. `unpublished_s`: the same for one whose
-    publication was not recorded. `blocked_grace_s`: a run whose instances are all unusable for so long is reported.
+    publication was not recorded. `mark_each_s`: how often what was published is recorded. `blocked_grace_s`: a run
+    whose instances are all unusable for so long is reported.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -24,6 +25,7 @@ class PacingSettings(BaseModel):
     sweep_s: float = Field(2.0, gt=0)
     stuck_s: float = Field(60.0, gt=0)
     unpublished_s: float = Field(3.0, gt=0)
+    mark_each_s: float = Field(1.0, ge=0)
     blocked_grace_s: float = Field(10.0, ge=0)
     kept_days: float = Field(7.0, gt=0, description="final dispatches of ended campaigns are removed after this")
 

@@ -13,6 +13,8 @@ class Hints:
         self._campaigns: set[UUID] = set()
         self._instances: set[UUID] = set()
         self._recover = False
+        self._answers = False
+        self._due = False
 
     def maybe_drained(self, campaign_ids: Iterable[UUID | None]) -> None:
         self._drained.update(campaign for campaign in campaign_ids if campaign is not None)
@@ -30,6 +32,14 @@ class Hints:
         """A person asks that what is released without an outcome be published again now."""
         self._recover = True
 
+    def answers_wait(self) -> None:
+        """Answers of people are to be published at once."""
+        self._answers = True
+
+    def lanes_due(self) -> None:
+        """Some lane's time is now already."""
+        self._due = True
+
     def take_drained(self) -> set[UUID]:
         taken, self._drained = self._drained, set()
         return taken
@@ -46,6 +56,14 @@ class Hints:
         taken, self._recover = self._recover, False
         return taken
 
+    def take_answers(self) -> bool:
+        taken, self._answers = self._answers, False
+        return taken
+
+    def take_due(self) -> bool:
+        taken, self._due = self._due, False
+        return taken
+
 
 class Signals(Hints):
     """`wake`: look at lanes and answers at once; `plan`: at plans and bulk changes. The worker takes the hints."""
@@ -55,23 +73,30 @@ class Signals(Hints):
         self.wake = asyncio.Event()
         self.plan = asyncio.Event()
 
-    def alert(self) -> None:
-        self.wake.set()
-        self.plan.set()
-
 
 class Stage(Hints):
-    """One consumer's hints until its transaction has committed: told earlier, the worker would look and see nothing."""
+    """One consumer's hints until its transaction has committed: told earlier, the worker would look and see nothing.
 
-    def __init__(self, signals: Signals) -> None:
+    `plans`: what it consumes may begin or change a plan.
+    """
+
+    def __init__(self, signals: Signals, *, plans: bool = False) -> None:
         super().__init__()
         self._signals = signals
+        self._plans = plans
 
     async def tell(self) -> None:
         """After the commit. Hints of a batch that was rolled back are told as well: they do no harm."""
-        self._signals.wake_campaigns(self.take_campaigns())
-        self._signals.maybe_drained(self.take_drained())
-        self._signals.wake_instances(self.take_instances())
+        signals = self._signals
+        campaigns, drained, instances = self.take_campaigns(), self.take_drained(), self.take_instances()
+        signals.wake_campaigns(campaigns)
+        signals.maybe_drained(drained)
+        signals.wake_instances(instances)
         if self.take_recover():
-            self._signals.recover()
-        self._signals.alert()
+            signals.recover()
+        if answers := self.take_answers():
+            signals.answers_wait()
+        if self.take_due() or answers or campaigns or drained or instances:
+            signals.wake.set()
+        if self._plans:
+            signals.plan.set()

@@ -1,7 +1,9 @@
 """The driver: wait, ask the deciders, act. Two loops and a publisher; any number of replicas may run them."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
+from uuid import UUID
 
 from chassis import kafka
 from chassis.database import Database, driver, is_passing
@@ -69,50 +71,61 @@ class Worker:
         await self._guard(stopping, self.sweep, stopping, self._settings.sweep_s)
 
     async def publish_releases(self, stopping: asyncio.Event) -> None:
-        """What cannot be published now is published by the sweep: nothing is lost with the queue."""
+        """What cannot be published or marked now is published by the sweep: nothing is lost with the queue."""
+        clock = asyncio.get_running_loop().time
+        mark_at = clock() + self._settings.mark_each_s
         while not (stopping.is_set() and self.committed.empty()):
-            try:
+            released = None
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(0.2):
                     released = await self.committed.get()
-            except TimeoutError:
-                continue
             try:
-                await self._publication.publish(released.rows, released.runs)
+                if released is not None:
+                    await self._publication.publish(released.rows, released.runs)
+                if clock() >= mark_at:
+                    mark_at = clock() + self._settings.mark_each_s
+                    await self._publication.mark()
             except Exception as error:
                 if not _may_pass(error):
                     raise
-                log.warning("publication_failed", messages=len(released.rows), error=type(error).__name__)
+                log.warning("publication_failed", error=type(error).__name__)
                 await pause(stopping, backoff_s(1))
 
     async def tick(self) -> None:
         signals = self._signals
         signals.wake.clear()
-        await self._timers.end_waits()
-        await self._answers.release_waiting()
-        await self._publication.publish_answers()
-        await self._wake_lanes()
-        while (released := await self._releasing.release_due()).looked_at:
+        if instances := await self._begin_turn():
+            async with self._database.transaction() as connection:
+                await lanes.wake(await driver(connection), instances)
+        more = True
+        while more:
+            released = await self._releasing.release_due()
             if released.rows:
                 counter("pombo_dispatches_released_total", "Dispatches released.").inc(len(released.rows))
                 await self.committed.put(released)
-            if signals.wake.is_set():
+            more = released.more
+            if more and signals.wake.is_set():
                 # Answers of people do not wait for the end of a long round.
-                await self._publication.publish_answers()
                 signals.wake.clear()
-                await self._wake_lanes()
+                signals.wake_instances(await self._begin_turn())
         if drained := signals.take_drained():
             await self._drains.report_drained(drained)
 
-    async def _wake_lanes(self) -> None:
+    async def _begin_turn(self) -> set[UUID]:
+        """Wakes lanes, ends waits, publishes answers. Returns the lanes that more than that wakes: dispatches are
+        locked by now, and lanes come before them (see lanes.py)."""
         campaigns, instances = self._signals.take_campaigns(), self._signals.take_instances()
-        if not campaigns and not instances:
-            return
         async with self._database.transaction() as connection:
             raw = await driver(connection)
             if campaigns:
                 await lanes.wake_campaigns(raw, campaigns)
             if instances:
                 await lanes.wake(raw, instances)
+            waited = await self._timers.end_waits(connection)
+            answers = await self._answers.release_waiting(connection)
+        if self._signals.take_answers() or answers:
+            await self._publication.publish_answers()
+        return waited
 
     async def plan(self) -> None:
         self._signals.plan.clear()

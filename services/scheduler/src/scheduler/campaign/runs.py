@@ -25,6 +25,7 @@ class CampaignRun:
     status: CampaignStatus
     run_epoch: int
     definition: Definition
+    traceparent: str | None = None
 
     @property
     def rules(self) -> Rules:

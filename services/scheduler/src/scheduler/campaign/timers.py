@@ -1,6 +1,9 @@
 """What time alone brings: waits that are over, scheduled campaigns that are due, plans that have expired."""
 
 from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.database import Database, driver
 from chassis.outbox import append
@@ -39,11 +42,10 @@ class Timers:
         self._database = database
         self._signals = signals
 
-    async def end_waits(self) -> int:
-        async with self._database.transaction() as connection:
-            rows = await (await driver(connection)).fetch(_WAITED)
-        self._signals.wake_instances({row["instance_id"] for row in rows if row["campaign_id"] is not None})
-        return len(rows)
+    async def end_waits(self, connection: AsyncConnection) -> set[UUID]:
+        """The instances whose lanes have something more. Locks dispatches: those lanes are woken later."""
+        rows = await (await driver(connection)).fetch(_WAITED)
+        return {row["instance_id"] for row in rows if row["campaign_id"] is not None}
 
     async def report_due_campaigns(self) -> int:
         """Reported once per schedule; campaign-api starts it."""

@@ -65,13 +65,20 @@ class Outcomes:
             self._refill(lane, now)
         await lanes.save(raw, list(locked.values()))
         await report(connection, await change_rows(raw, changed, followers), now)
-        self._stage.maybe_drained(one.row["campaign_id"] for one in changed if dispatch.is_final(one.after))
+        busy = {instance_id for instance_id, lane in locked.items() if lane.lane.in_flight > 0}
+        self._stage.maybe_drained(
+            one.row["campaign_id"]
+            for one in changed
+            if dispatch.is_final(one.after) and one.row["instance_id"] not in busy
+        )
 
     def _refill(self, locked: LockedLane, now: datetime) -> None:
         """A lane is looked at again as soon as that can release a useful number."""
         room = pacing.credit(locked.lane.rate, self._settings.horizon_s)
         if locked.lane.in_flight <= room * _REFILL_BELOW:
             locked.due_at = min(locked.due_at, now)
+        if locked.due_at <= now:
+            self._stage.lanes_due()
 
 
 def _apply(

@@ -1,21 +1,29 @@
-"""What the scheduler tells the others: DispatchesChanged and the campaign's progress, through the outbox."""
+"""What the scheduler tells the others: DispatchesChanged and the campaign's progress.
+
+Through the outbox; or, where the dispatch's own row is the outbox (planned, released), as the bytes of the event,
+written without building an object for each dispatch: the tests read them back through contracts.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.kafka import Outgoing, outgoing
+from chassis.kafka import Encoded, Outgoing, outgoing
 from chassis.outbox import append
 from contracts import ids
-from contracts.envelope import Event
+from contracts.envelope import Envelope, Event, write_headers
 from contracts.progress import DispatchChange, DispatchesChanged
 from contracts.topics import CAMPAIGN_PROGRESS, SCHEDULER
 from scheduler.rows import Row
 
 CHANGES_MAX = 500
+
+
+Told = dict[str, object]  # a DispatchChange as JSON takes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +92,39 @@ async def report(connection: AsyncConnection, changes: Sequence[Changed], now: d
 async def report_rows(connection: AsyncConnection, rows: Sequence[Row], now: datetime) -> None:
     """The same for changed dispatch rows of campaigns."""
     await report(connection, [Changed(row["campaign_id"], row["account_id"], describe(row)) for row in rows], now)
+
+
+def stored(row: Row) -> Told:
+    """Of a dispatch row, as `describe`, for `in_bytes`."""
+    return {
+        "dispatch_id": str(row["dispatch_id"]),
+        "recipient_id": str(row["recipient_id"]),
+        "step": row["step"],
+        "instance_id": str(row["instance_id"]),
+        "version": row["version"],
+        "attempt": row["attempt"],
+        "release": row["release"],
+        "state": row["state"],
+        "reason": row["reason"],
+        "due_at": row["due_at"],
+    }
+
+
+def in_bytes(campaign_id: UUID, account_id: UUID, told: Sequence[Told], at: datetime) -> list[Encoded]:
+    """One record per CHANGES_MAX dispatches."""
+    key = str(campaign_id)
+    records: list[Encoded] = []
+    for start in range(0, len(told), CHANGES_MAX):
+        some = told[start : start + CHANGES_MAX]
+        envelope = Envelope(
+            id=ids.event_id(SCHEDULER, key, f"changed:{some[0]['dispatch_id']}:{some[0]['version']}"),
+            type=DispatchesChanged.__name__,
+            version=DispatchesChanged.VERSION,
+            source=SCHEDULER,
+            subject=key,
+            time=at,
+            account_id=account_id,
+        )
+        value = orjson.dumps({"changes": some})
+        records.append(Encoded(CAMPAIGN_PROGRESS.name, key.encode(), value, write_headers(envelope)))
+    return records

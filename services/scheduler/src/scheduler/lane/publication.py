@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from uuid import UUID
 
+import asyncpg
 import orjson
 
 from chassis.database import Database, driver
-from chassis.kafka import Outgoing, Producer, outgoing
+from chassis.kafka import Encoded, Outgoing, Producer, encoded, outgoing
 from chassis.lifecycle import crash_point
 from chassis.telemetry import counter, followed, span
 from contracts import ids
@@ -16,21 +17,20 @@ from contracts.ids import Address
 from contracts.messages import Content, MessageQueued
 from contracts.topics import MESSAGE_QUEUED, SCHEDULER
 from scheduler.campaign.runs import CampaignRun, Definitions
+from scheduler.dispatch import reports
 from scheduler.plan.rendering import Person, render
 from scheduler.rows import Row
 from scheduler.settings import PacingSettings
 
-_PEOPLE = """
-SELECT r.recipient_id, r.phone, r.name, r.custom_fields FROM recipient r WHERE r.recipient_id = ANY($1::uuid[])
-"""
+# What has its outcome by now needs no mark.
 _MARK = """
 UPDATE dispatch d SET published_at = statement_timestamp()
 FROM unnest($1::uuid[], $2::int[], $3::int[]) AS p(dispatch_id, attempt, release)
-WHERE d.dispatch_id = p.dispatch_id AND d.attempt = p.attempt AND d.release = p.release
+WHERE d.dispatch_id = p.dispatch_id AND d.attempt = p.attempt AND d.release = p.release AND d.awaiting
 """
 _COLUMNS = """
 d.dispatch_id, d.account_id, d.campaign_id, d.recipient_id, d.contact_id, d.instance_id, d.step, d.attempt, d.release,
-d.run_epoch, d.send_before, d.may_duplicate, d.released_at
+d.run_epoch, d.send_before, d.may_duplicate, d.released_at, d.version, d.state, d.reason, d.due_at
 """
 # Answers are found through dispatch_people, everything else through dispatch_released. Claimed by moving
 # published_at, so that two replicas do not publish the same at the same time.
@@ -42,16 +42,19 @@ WHERE d.dispatch_id = n.dispatch_id AND d.account_id = n.account_id RETURNING {_
 """  # noqa: S608
 _FORGOTTEN = f"""
 UPDATE dispatch d SET published_at = statement_timestamp()
-FROM (SELECT dispatch_id, account_id FROM dispatch WHERE state = 'released' AND awaiting
+FROM (SELECT dispatch_id, account_id, recipient_id FROM dispatch WHERE state = 'released' AND awaiting
     AND released_at < statement_timestamp() - $1::interval
     AND (published_at IS NULL OR published_at < statement_timestamp() - $2::interval)
     ORDER BY released_at LIMIT 500 FOR UPDATE SKIP LOCKED) n
-WHERE d.dispatch_id = n.dispatch_id AND d.account_id = n.account_id RETURNING {_COLUMNS}
+LEFT JOIN LATERAL (SELECT phone, name, custom_fields FROM recipient
+    WHERE recipient_id = n.recipient_id AND account_id = n.account_id LIMIT 1) r ON true
+WHERE d.dispatch_id = n.dispatch_id AND d.account_id = n.account_id
+RETURNING {_COLUMNS}, r.phone, r.name, r.custom_fields
 """  # noqa: S608
-_TRACES = (
-    "SELECT campaign_id, traceparent FROM campaign WHERE campaign_id = ANY($1::uuid[]) AND traceparent IS NOT NULL"
-)
-_RUNS = "SELECT campaign_id, account_id, definition_version FROM campaign WHERE campaign_id = ANY($1::uuid[])"
+_RUNS = """
+SELECT campaign_id, account_id, status, run_epoch, definition_version, traceparent FROM campaign
+WHERE campaign_id = ANY($1::uuid[])
+"""
 _CONTENTS = (
     "SELECT dispatch_id, address, content, reply_to, traceparent FROM answer WHERE dispatch_id = ANY($1::uuid[])"
 )
@@ -73,22 +76,22 @@ class Publication:
         self._definitions = definitions
         self._settings = settings
         self._sample_ratio = sample_ratio
+        self._unmarked: list[tuple[UUID, int, int]] = []
 
     async def publish(self, rows: Sequence[Row], runs: Mapping[UUID, CampaignRun]) -> None:
-        """What a release has just committed."""
-        definitions = {campaign: run.definition for campaign, run in runs.items()}
+        """What a release has just committed. It is marked a little later, all together."""
         crash_point("release_committed")
         with span("scheduler.publish", messages=len(rows)):
-            await self._producer.publish(await self._build(rows, definitions))
+            await self._producer.publish_encoded(self._build(rows, runs, {}))
         crash_point("release_published")
-        async with self._database.transaction() as connection:
-            raw = await driver(connection)
-            await raw.execute(
-                _MARK,
-                [row["dispatch_id"] for row in rows],
-                [row["attempt"] for row in rows],
-                [row["release"] for row in rows],
-            )
+        self._unmarked.extend((row["dispatch_id"], row["attempt"], row["release"]) for row in rows)
+
+    async def mark(self) -> None:
+        """What was published since the last time and has no outcome yet: the sweep shall not take it for forgotten."""
+        if self._unmarked:
+            marked, self._unmarked = self._unmarked, []
+            async with self._database.transaction() as connection:
+                await (await driver(connection)).execute(_MARK, *zip(*marked, strict=True))
 
     async def publish_answers(self) -> int:
         """Answers of people that no one has published yet. If the process dies in between, the sweep finds them."""
@@ -110,34 +113,51 @@ class Publication:
             rows = await raw.fetch(statement, *arguments)
             if not rows:
                 return 0
-            campaigns = {row["campaign_id"] for row in rows if row["campaign_id"] is not None}
-            known = await raw.fetch(_RUNS, list(campaigns))
-            wanted = {(row["campaign_id"], row["definition_version"]) for row in known}
-            definitions = await self._definitions.of(raw, wanted)
+            runs = await self._load_runs(raw, {row["campaign_id"] for row in rows if row["campaign_id"] is not None})
+            of_answers = [row["dispatch_id"] for row in rows if row["campaign_id"] is None]
+            answers = {row["dispatch_id"]: row for row in await raw.fetch(_CONTENTS, of_answers)} if of_answers else {}
         with span("scheduler.publish", messages=len(rows)):
-            await self._producer.publish(await self._build(rows, definitions))
+            await self._producer.publish_encoded(self._build(rows, runs, answers))
         counter("pombo_dispatches_republished_total", "Releases published by a sweep.").inc(len(rows))
         return len(rows)
 
-    async def _build(self, rows: Sequence[Row], definitions: Mapping[UUID, Definition]) -> list[Outgoing]:
-        of_campaigns = [row["recipient_id"] for row in rows if row["campaign_id"] is not None]
-        of_answers = [row["dispatch_id"] for row in rows if row["campaign_id"] is None]
-        async with self._database.transaction() as connection:
-            raw = await driver(connection)
-            people = (
-                {row["recipient_id"]: row for row in await raw.fetch(_PEOPLE, of_campaigns)} if of_campaigns else {}
+    async def _load_runs(self, raw: asyncpg.Connection, campaign_ids: set[UUID]) -> dict[UUID, CampaignRun]:
+        if not campaign_ids:
+            return {}
+        known = await raw.fetch(_RUNS, list(campaign_ids))
+        parsed = await self._definitions.of(raw, {(row["campaign_id"], row["definition_version"]) for row in known})
+        return {
+            row["campaign_id"]: CampaignRun(
+                row["campaign_id"],
+                row["account_id"],
+                row["status"],
+                row["run_epoch"],
+                parsed[row["campaign_id"]],
+                row["traceparent"],
             )
-            answers = {row["dispatch_id"]: row for row in await raw.fetch(_CONTENTS, of_answers)} if of_answers else {}
-            traces = {row["campaign_id"]: row["traceparent"] for row in await raw.fetch(_TRACES, list(definitions))}
-        records: list[Outgoing] = []
+            for row in known
+        }
+
+    def _build(
+        self, rows: Sequence[Row], runs: Mapping[UUID, CampaignRun], answers: Mapping[UUID, Row]
+    ) -> list[Encoded]:
+        """The messages, then what their release changed."""
+        records: list[Encoded] = []
+        released: dict[UUID, list[Row]] = {}
         for row in rows:
-            if row["campaign_id"] is None:
+            campaign_id = row["campaign_id"]
+            if campaign_id is None:
                 if (answer := answers.get(row["dispatch_id"])) is not None:
-                    records.append(_answer(row, answer))
-            elif (person := people.get(row["recipient_id"])) is not None and row["campaign_id"] in definitions:
-                traced = trace_message(traces.get(row["campaign_id"]), row["dispatch_id"], self._sample_ratio)
+                    records.append(encoded(_answer(row, answer)))
+            elif (run := runs.get(campaign_id)) is not None and row["phone"] is not None:
+                released.setdefault(campaign_id, []).append(row)
+                traced = trace_message(run.traceparent, row["dispatch_id"], self._sample_ratio)
                 with followed("message released", traced) as traceparent:
-                    records.append(_message(row, person, definitions[row["campaign_id"]], traceparent))
+                    records.append(encoded(_message(row, run.definition, traceparent)))
+        for campaign_id, of_campaign in released.items():
+            told = [reports.stored(row) for row in of_campaign]
+            at = max(row["released_at"] for row in of_campaign)
+            records += reports.in_bytes(campaign_id, runs[campaign_id].account_id, told, at)
         return records
 
 
@@ -151,11 +171,11 @@ def trace_message(of_campaign: str | None, dispatch_id: UUID, sample_ratio: floa
     return f"{of_campaign[:-2]}{int(recorded):02d}"
 
 
-def _message(row: Row, person: Row, definition: Definition, traceparent: str | None) -> Outgoing:
-    custom = person["custom_fields"]
-    known = Person(person["phone"], person["name"], orjson.loads(custom) if custom != "{}" else {})
+def _message(row: Row, definition: Definition, traceparent: str | None) -> Outgoing:
+    custom = row["custom_fields"]
+    known = Person(row["phone"], row["name"], orjson.loads(custom) if custom != "{}" else {})
     content = render(definition.steps[row["step"]], known)
-    return _queued(row, Address(phone=person["phone"]), content, traceparent=traceparent)
+    return _queued(row, Address(phone=row["phone"]), content, traceparent=traceparent)
 
 
 def _answer(row: Row, answer: Row) -> Outgoing:

@@ -3,8 +3,9 @@
 Publishing comes after the commit: the dispatch row is its own outbox.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -12,7 +13,6 @@ import asyncpg
 
 from chassis.database import Database, driver
 from scheduler.campaign.runs import CampaignRun, Definitions
-from scheduler.dispatch.reports import report_rows
 from scheduler.lane import allowances, hours, lanes, pacing
 from scheduler.lane.fairness import Contender, divide
 from scheduler.lane.lanes import LockedLane
@@ -23,7 +23,7 @@ from scheduler.settings import BatchSettings, PacingSettings
 
 # Locks the campaigns FOR SHARE in order of id: whoever pauses or cancels waits for this transaction.
 _LINES = """
-SELECT n.instance_id, c.campaign_id, c.account_id, c.status, c.run_epoch, c.definition_version,
+SELECT n.instance_id, c.campaign_id, c.account_id, c.status, c.run_epoch, c.definition_version, c.traceparent,
     EXISTS (SELECT 1 FROM dispatch d WHERE d.instance_id = n.instance_id AND d.campaign_id = n.campaign_id
         AND d.state = 'pending' AND d.waits IS NULL AND d.campaign_id IS NOT NULL) AS ready
 FROM line n JOIN campaign c USING (campaign_id, account_id)
@@ -38,9 +38,9 @@ WITH turn AS (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::int[], $5::timestamptz[])
         AS t(instance_id, campaign_id, slots, run_epoch, send_before)
 ), next AS MATERIALIZED (
-    SELECT d.dispatch_id, d.account_id, d.version, t.run_epoch, t.send_before
+    SELECT d.dispatch_id, d.account_id, d.recipient_id, d.version, t.run_epoch, t.send_before
     FROM turn t CROSS JOIN LATERAL (
-        SELECT dispatch_id, account_id, version FROM dispatch
+        SELECT dispatch_id, account_id, recipient_id, version FROM dispatch
         WHERE instance_id = t.instance_id AND campaign_id = t.campaign_id AND state = 'pending' AND waits IS NULL
             AND campaign_id IS NOT NULL
         ORDER BY place LIMIT t.slots) d
@@ -48,11 +48,13 @@ WITH turn AS (
 UPDATE dispatch d SET state = 'released', release = d.release + 1, run_epoch = n.run_epoch, awaiting = true,
     reason = NULL, version = d.version + 1, released_at = statement_timestamp(), published_at = NULL,
     send_before = n.send_before
-FROM next n
+FROM next n LEFT JOIN LATERAL (
+    SELECT phone, name, custom_fields FROM recipient
+    WHERE recipient_id = n.recipient_id AND account_id = n.account_id LIMIT 1) r ON true
 WHERE d.dispatch_id = n.dispatch_id AND d.account_id = n.account_id AND d.version = n.version
 RETURNING d.dispatch_id, d.account_id, d.campaign_id, d.recipient_id, d.contact_id, d.instance_id, d.step, d.place,
     d.version, d.attempt, d.release, d.state, d.reason, d.due_at, d.run_epoch, d.send_before, d.may_duplicate,
-    d.released_at
+    d.released_at, r.phone, r.name, r.custom_fields
 """
 
 
@@ -76,11 +78,11 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Committed and not published yet. `looked_at`: how many lanes were visited."""
+    """Committed and not published yet. `more`: some lane may be due now."""
 
-    rows: Sequence[Row]
-    runs: Mapping[UUID, CampaignRun]
-    looked_at: int
+    rows: Sequence[Row] = ()
+    runs: Mapping[UUID, CampaignRun] = field(default_factory=dict)
+    more: bool = False
 
 
 class Releasing:
@@ -100,7 +102,7 @@ class Releasing:
             raw = await driver(connection)
             locked, now = await lanes.lock_due(raw, self._batch.lanes)
             if not locked or now is None:
-                return Released((), {}, 0)
+                return Released()
             lines = await self._load_lines(raw, [lane.instance_id for lane in locked])
             holds = await Holds.load(raw)
             used = await allowances.lock_used(raw, [line.run for line in lines if line.ready], now)
@@ -116,8 +118,8 @@ class Releasing:
             await allowances.charge(raw, rows, runs, now)
             self._settle_lanes(locked, turns, rows, now)
             await lanes.save(raw, locked)
-            await report_rows(connection, rows, now)
-        return Released(rows, runs, len(locked))
+        more = len(locked) == self._batch.lanes or any(lane.due_at <= now for lane in locked)
+        return Released(rows, runs, more)
 
     async def _load_lines(self, raw: asyncpg.Connection, instance_ids: Sequence[UUID]) -> list[Line]:
         rows = await raw.fetch(_LINES, instance_ids)
@@ -131,6 +133,7 @@ class Releasing:
                     row["status"],
                     row["run_epoch"],
                     parsed[row["campaign_id"]],
+                    row["traceparent"],
                 ),
                 row["ready"],
             )
@@ -201,16 +204,25 @@ class Releasing:
     def _settle_lanes(
         self, locked: Sequence[LockedLane], turns: Sequence[Turn], rows: Sequence[Row], now: datetime
     ) -> None:
-        """A lane that gave something is looked at again at once: it may have more room, and if not it will say so."""
-        taken: dict[UUID, int] = {}
-        for row in rows:
-            taken[row["instance_id"]] = taken.get(row["instance_id"], 0) + 1
-        asked = {turn.line.instance_id for turn in turns}
+        """A lane that gave all it was asked for rests until it may give more; one that had less is looked at again."""
+        taken = Counter(row["instance_id"] for row in rows)
+        asked: dict[UUID, list[Turn]] = {}
+        for turn in turns:
+            asked.setdefault(turn.line.instance_id, []).append(turn)
         for lane in locked:
-            count = taken.get(lane.instance_id, 0)
+            count = taken[lane.instance_id]
             lane.lane = replace(lane.lane, in_flight=lane.lane.in_flight + count)
-            if lane.instance_id in asked:
-                lane.due_at = now
+            if of_lane := asked.get(lane.instance_id):
+                wait = self._next_wait(lane, of_lane, now) if count == sum(turn.slots for turn in of_lane) else None
+                if wait is None:
+                    lane.due_at = now
+                else:
+                    _come_back(lane, wait, now)
+
+    def _next_wait(self, lane: LockedLane, turns: Sequence[Turn], now: datetime) -> Wait | None:
+        bounds = pacing.combine([turn.line.run.definition.policy for turn in turns])
+        answer = pacing.next_release(lane.lane, bounds, now, self._settings.horizon_s)
+        return answer if isinstance(answer, Wait) else None
 
 
 def _come_back(lane: LockedLane, wait: Wait, now: datetime) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.database import Database, driver
+from chassis.database import driver
 from chassis.kafka import Received
 from contracts import ids
 from contracts.conversations import AnswerContent, AnswerWritten, MessageReceived
@@ -44,8 +44,7 @@ RETURNING {_RETURNING}, a.conversation_id
 
 
 class Answers:
-    def __init__(self, database: Database, settings: PacingSettings) -> None:
-        self._database = database
+    def __init__(self, settings: PacingSettings) -> None:
         self._settings = settings
 
     async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
@@ -80,16 +79,14 @@ class Answers:
         row = await raw.fetchrow(_PLAN, dispatch_id, account_id, event.contact_id, event.instance_id, within)
         return [] if row is None else [Changed(conversation_id, account_id, describe(row))]
 
-    async def release_waiting(self) -> int:
+    async def release_waiting(self, connection: AsyncConnection) -> int:
         """Those that came back and whose wait is over."""
-        async with self._database.transaction() as connection:
-            raw = await driver(connection)
-            within = timedelta(seconds=self._settings.answer_within_s)
-            rows: Sequence[Row] = await raw.fetch(_RELEASE, within)
-            if rows:
-                now: datetime = await raw.fetchval("SELECT statement_timestamp()")
-                changes = [Changed(row["conversation_id"], row["account_id"], describe(row)) for row in rows]
-                await report(connection, changes, now)
+        raw = await driver(connection)
+        rows: Sequence[Row] = await raw.fetch(_RELEASE, timedelta(seconds=self._settings.answer_within_s))
+        if rows:
+            now: datetime = await raw.fetchval("SELECT statement_timestamp()")
+            changes = [Changed(row["conversation_id"], row["account_id"], describe(row)) for row in rows]
+            await report(connection, changes, now)
         return len(rows)
 
 

@@ -19,6 +19,7 @@ from chassis.telemetry import counter
 from contracts import ids
 from contracts.campaigns import Definition
 from scheduler.campaign.runs import CampaignRun, Definitions, lock_shared
+from scheduler.dispatch import reports
 from scheduler.dispatch.automaton import CANCELLED
 from scheduler.lane import lanes
 from scheduler.plan import announcements, bindings
@@ -176,7 +177,7 @@ class Planning:
         await raw.execute(_ADVANCE, run.campaign_id, position, len(planned), now, self._planner, _TELL_WITHIN)
         counter("pombo_dispatches_planned_total", "Dispatches planned.").inc(len(planned))
         told = [announcements.planned(one) for one in planned]
-        records = announcements.changes(run.campaign_id, run.account_id, told, now)
+        records = reports.in_bytes(run.campaign_id, run.account_id, told, now)
         return Page(run.campaign_id, position, records + announcements.allocations(run.account_id, bound, now))
 
 
@@ -186,9 +187,9 @@ async def _recall(raw: asyncpg.Connection, plan: Row) -> Page:
     people = await raw.fetch(_RECIPIENTS, campaign_id, plan["page_from"], plan["position"])
     steps = await raw.fetchval(_STEPS, campaign_id)
     derived = [ids.dispatch_id(row["recipient_id"], step) for row in people for step in range(steps)]
-    told = [announcements.stored(row) for row in await raw.fetch(_DISPATCHES, derived)]
+    told = [reports.stored(row) for row in await raw.fetch(_DISPATCHES, derived)]
     bound = await raw.fetch(_BOUND, account_id, [row["recipient_key"] for row in people], plan["page_at"])
-    records = announcements.changes(campaign_id, account_id, told, plan["now"])
+    records = reports.in_bytes(campaign_id, account_id, told, plan["now"])
     allocated = announcements.allocations(account_id, [(row[0], row[1], row[2]) for row in bound], plan["page_at"])
     return Page(campaign_id, plan["position"], records + allocated)
 
