@@ -132,7 +132,7 @@ FAULTS = [
         "state = excluded.state,", "state = CASE WHEN r.source_event IS NULL THEN excluded.state ELSE r.state END,"),
     Fault("counters: added again for each repetition", counters, "count_moves", _counts_duplicates),
     sql("counters: the day keeps what moved to another", message_rows, "OUTBOUND",
-        "(s.old_id, s.old_at, -1)", "(s.old_id, s.old_at, 0)"),
+        "(s.old_id, s.old_quarter, -t.rows)", "(s.old_id, s.old_quarter, 0)"),
     sql("counters: a failure stays counted once delivered", dispatches, "UPSERT", "AND new.delivery < 3", ""),
     Fault("replies: the inbound that came first in the log counts", replies, "find_replies", _any_send_replied),
     sql("conversations: the last message seen is the newest", conversations, "UPSERT",

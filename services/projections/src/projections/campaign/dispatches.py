@@ -10,7 +10,7 @@ from contracts.envelope import Envelope
 from contracts.ids import dispatch_id
 from contracts.messages import MessageFailed
 from contracts.progress import DispatchesChanged
-from projections.campaign.volume import count_moved
+from projections.campaign.volume import count_moved, quarter
 from projections.conversation.messages import earliest
 from projections.folding import Key, fold, greatest, in_order, read_id
 
@@ -145,7 +145,11 @@ _WORD: Final = ", ".join(
     f"{column} = CASE WHEN {_CHANGED} THEN excluded.{column} ELSE d.{column} END"
     for column in ("instance_id", "version", "attempt", "release", "state", "reason", "due_at", "changed_at")
 )
-_FAILED_AT: Final = "CASE WHEN {side}.state = 'failed' AND {side}.delivery < 3 THEN {side}.changed_at END"
+_FAILED: Final = quarter("CASE WHEN {side}.state = 'failed' AND {side}.delivery < 3 THEN {side}.changed_at END")
+_COUNTED: Final = count_moved(
+    "new_subject_id, old_subject_id, new_failed, old_failed",
+    "('campaign', new_subject_id, old_subject_id, 'failed', new_failed, old_failed)",
+)
 # A campaign's failures are dispatches that ended failed, whether or not a message existed. Answers the recipients whose
 # dispatches changed; what tells nothing new is not written.
 UPSERT: Final = f"""
@@ -169,10 +173,7 @@ WITH moved AS (
         OR (d.subject_id IS NULL AND excluded.subject_id IS NOT NULL)
         OR (d.recipient_id IS NULL AND excluded.recipient_id IS NOT NULL)
     RETURNING new.account_id, new.recipient_id, new.subject_id AS new_subject_id, old.subject_id AS old_subject_id,
-        {_FAILED_AT.format(side="new")} AS new_failed_at, {_FAILED_AT.format(side="old")} AS old_failed_at
-), {
-    count_moved('''
-        ('campaign', new_subject_id, old_subject_id, 'failed', new_failed_at, old_failed_at)''')
-}
+        {_FAILED.format(side="new")} AS new_failed, {_FAILED.format(side="old")} AS old_failed
+), {_COUNTED}
 SELECT account_id, recipient_id, EXISTS (SELECT FROM counted WHERE value = 0) FROM moved
 """

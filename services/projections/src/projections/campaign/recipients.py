@@ -105,7 +105,7 @@ WITH part AS (
     FROM unnest($1::projections.given_place[]) w (account_id, recipient_id)
     JOIN dispatch d ON d.account_id = w.account_id AND d.recipient_id = w.recipient_id
 ), worst AS (
-    SELECT account_id, recipient_id, (array_agg(subject_id) FILTER (WHERE subject_id IS NOT NULL))[1] AS campaign_id,
+    SELECT account_id, recipient_id, any_value(subject_id) AS campaign_id,
         min(rank) AS rank, bool_or(rank = 7) AS released, min(delivery) AS delivery, max(sent_at) AS sent_at,
         max(changed_at) AS changed_at, (array_agg(reason ORDER BY rank, step, id))[1] AS reason,
         (array_agg(error ORDER BY rank, step, id))[1] AS error, ARRAY[{tally}]::integer[] AS tally

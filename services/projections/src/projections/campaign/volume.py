@@ -9,15 +9,18 @@ from uuid import UUID
 
 import asyncpg
 
+# Thousands of rows move between a few quarters: they are grouped by these before each is looked at as what it counts.
 _COUNTED: Final = """counted AS (
     INSERT INTO volume AS v (account_id, scope, scope_id, quarter, measure, value)
-    SELECT moved.account_id, s.scope, e.scope_id, date_bin('15 minutes', e.at, '2000-01-01 00:00+00'), s.measure,
-        sum(e.sign)
-    FROM moved CROSS JOIN LATERAL (VALUES {moments}
-    ) s (scope, new_id, old_id, measure, new_at, old_at)
-    CROSS JOIN LATERAL (VALUES (s.new_id, s.new_at, 1), (s.old_id, s.old_at, -1)) e (scope_id, at, sign)
-    WHERE (s.new_id, s.new_at) IS DISTINCT FROM (s.old_id, s.old_at) AND e.scope_id IS NOT NULL AND e.at IS NOT NULL
-    GROUP BY 1, 2, 3, 4, 5 HAVING sum(e.sign) <> 0
+    SELECT t.account_id, s.scope, e.scope_id, e.quarter, s.measure, sum(e.rows)
+    FROM (SELECT account_id, {columns}, count(*) AS rows FROM moved GROUP BY account_id, {columns}) t
+    CROSS JOIN LATERAL (VALUES {moments}
+    ) s (scope, new_id, old_id, measure, new_quarter, old_quarter)
+    CROSS JOIN LATERAL (VALUES (s.new_id, s.new_quarter, t.rows), (s.old_id, s.old_quarter, -t.rows))
+        e (scope_id, quarter, rows)
+    WHERE (s.new_id, s.new_quarter) IS DISTINCT FROM (s.old_id, s.old_quarter) AND e.scope_id IS NOT NULL
+        AND e.quarter IS NOT NULL
+    GROUP BY 1, 2, 3, 4, 5 HAVING sum(e.rows) <> 0
     ON CONFLICT (account_id, scope, scope_id, quarter, measure) DO UPDATE SET value = v.value + excluded.value
     RETURNING new.value
 )"""
@@ -26,12 +29,18 @@ _COUNTED: Final = """counted AS (
 _CLEAR: Final = "DELETE FROM volume WHERE account_id = ANY($1::uuid[]) AND value = 0"
 
 
-def count_moved(moments: str) -> str:
+def quarter(moment: str) -> str:
+    """The beginning of the quarter of an hour of a moment, in SQL."""
+    return f"date_bin('15 minutes', {moment}, '2000-01-01 00:00+00')"
+
+
+def count_moved(columns: str, moments: str) -> str:
     """The part `counted` of a statement whose part `moved` tells the changed rows.
 
-    `moments`: rows (scope, its id now, its id before, measure, when it counts now, when it counted before).
+    `columns` of it that `moments` need; those are rows (scope, its id now, its id before, measure, the quarter in which
+    it counts now, and before).
     """
-    return _COUNTED.format(moments=moments)
+    return _COUNTED.format(columns=columns, moments=moments)
 
 
 async def clear(connection: asyncpg.Connection, account_ids: Iterable[UUID]) -> None:

@@ -6,31 +6,38 @@ Each counts the messages by quarter in the same statement and answers the eviden
 
 from typing import Final
 
-from projections.campaign.volume import count_moved
+from projections.campaign.volume import count_moved, quarter
 
 # When a message counts as what: nothing until it is known what it is, because a status may come first.
-_SENT_AT: Final = "CASE WHEN {side}.sent_at IS NULL AND {side}.direction = 'in' THEN NULL ELSE {side}.at END"
-_MOMENTS: Final = """{side}.campaign_id AS {side}_campaign_id,
-        CASE WHEN {side}.sent_at IS NULL AND {side}.direction = 'in' THEN {side}.at END AS {side}_came_at,
-        {sent_at} AS {side}_sent_at,
-        CASE WHEN {sent_at} IS NOT NULL THEN {side}.delivered_at END AS {side}_delivered_at,
-        CASE WHEN {sent_at} IS NOT NULL THEN {side}.read_at END AS {side}_read_at,
-        CASE WHEN {sent_at} IS NOT NULL AND {side}.delivery < 3 THEN {side}.failed_at END AS {side}_failed_at"""
-_COUNTED: Final = count_moved("""
-        ('instance', instance_id, instance_id, 'received', new_came_at, old_came_at),
-        ('instance', instance_id, instance_id, 'sent', new_sent_at, old_sent_at),
-        ('instance', instance_id, instance_id, 'delivered', new_delivered_at, old_delivered_at),
-        ('instance', instance_id, instance_id, 'read', new_read_at, old_read_at),
-        ('instance', instance_id, instance_id, 'failed', new_failed_at, old_failed_at),
-        ('campaign', new_campaign_id, old_campaign_id, 'sent', new_sent_at, old_sent_at),
-        ('campaign', new_campaign_id, old_campaign_id, 'delivered', new_delivered_at, old_delivered_at),
-        ('campaign', new_campaign_id, old_campaign_id, 'read', new_read_at, old_read_at)""")
+_SENT: Final = "CASE WHEN {side}.sent_at IS NULL AND {side}.direction = 'in' THEN NULL ELSE {side}.at END"
+_MOMENTS: Final = {
+    "came": "CASE WHEN {side}.sent_at IS NULL AND {side}.direction = 'in' THEN {side}.at END",
+    "sent": _SENT,
+    "delivered": f"CASE WHEN {_SENT} IS NOT NULL THEN {{side}}.delivered_at END",
+    "read": f"CASE WHEN {_SENT} IS NOT NULL THEN {{side}}.read_at END",
+    "failed": f"CASE WHEN {_SENT} IS NOT NULL AND {{side}}.delivery < 3 THEN {{side}}.failed_at END",
+}
+_QUARTERS: Final = [f"{side}_{moment}" for side in ("new", "old") for moment in _MOMENTS]
+_COUNTED: Final = count_moved(
+    ", ".join(("instance_id", "new_campaign_id", "old_campaign_id", *_QUARTERS)),
+    """
+        ('instance', instance_id, instance_id, 'received', new_came, old_came),
+        ('instance', instance_id, instance_id, 'sent', new_sent, old_sent),
+        ('instance', instance_id, instance_id, 'delivered', new_delivered, old_delivered),
+        ('instance', instance_id, instance_id, 'read', new_read, old_read),
+        ('instance', instance_id, instance_id, 'failed', new_failed, old_failed),
+        ('campaign', new_campaign_id, old_campaign_id, 'sent', new_sent, old_sent),
+        ('campaign', new_campaign_id, old_campaign_id, 'delivered', new_delivered, old_delivered),
+        ('campaign', new_campaign_id, old_campaign_id, 'read', new_read, old_read)""",
+)
 
 
 def _telling(upsert: str) -> str:
     """Answers rows of timeline.Seen: by position."""
-    moments = ",\n        ".join(
-        _MOMENTS.format(side=side, sent_at=_SENT_AT.format(side=side)) for side in ("new", "old")
+    quarters = ",\n        ".join(
+        f"{quarter(moment.format(side=side))} AS {side}_{name}"
+        for side in ("new", "old")
+        for name, moment in _MOMENTS.items()
     )
     return f"""
 WITH moved AS (
@@ -38,7 +45,8 @@ WITH moved AS (
     RETURNING new.account_id, new.id, new.instance_id, new.dispatch_id, new.campaign_id, new.recipient_id, new.step,
         new.sent_at, new.delivery, new.delivered_at, new.read_at,
         CASE WHEN new.campaign_id IS NULL THEN new.conversation_id END AS conversation_id,
-        {moments}
+        new.campaign_id AS new_campaign_id, old.campaign_id AS old_campaign_id,
+        {quarters}
 ), {_COUNTED}
 SELECT account_id, dispatch_id, campaign_id, recipient_id, step, id, sent_at, delivery, delivered_at, read_at,
     conversation_id, EXISTS (SELECT FROM counted WHERE value = 0)
