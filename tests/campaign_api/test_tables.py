@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from campaign_api.campaign.recipients import CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, Audience, chunks
+from campaign_api.campaign.recipients import CHUNK_BYTES_MAX, CHUNK_ROWS_MAX, Audience, Chunk, chunks, contacts_of
+from campaign_api.campaign.variables import IDS, PHONES
 from campaign_api.upload import reading
 from campaign_api.upload.phone import NoPhone, normalise
 from campaign_api.upload.tables import (
@@ -28,6 +29,7 @@ from campaign_api.upload.tables import (
     write_csv,
 )
 from contracts import codec, ids
+from contracts.campaigns import RecipientsAdded
 
 ACCOUNT, CAMPAIGN = UUID(int=1), UUID(int=2)
 
@@ -179,15 +181,42 @@ def people(count: int, field: str = "") -> list[Contact]:
     return [Contact(n, f"c{n}", f"55119{n:08d}", f"P{n}", {"campo": field} if field else {}) for n in range(count)]
 
 
+def published(cut: list[Chunk]) -> list[RecipientsAdded]:
+    """As a reader takes them; members that the contract does not have would be refused here."""
+    return [RecipientsAdded.model_validate_json(chunk.value) for chunk in cut]
+
+
 def test_chunks_hold_500_rows_and_512_kb_at_most() -> None:
     audience = Audience(ACCOUNT, CAMPAIGN)
     cut, rejected = chunks(audience, people(1201))
-    assert [len(chunk.recipients) for chunk in cut] == [500, 500, 201]
-    assert [chunk.chunk for chunk in cut] == [0, 1, 2]
+    assert [len(event.recipients) for event in published(cut)] == [500, 500, 201]
+    assert [event.chunk for event in published(cut)] == [chunk.number for chunk in cut] == [0, 1, 2]
     assert rejected == []
     cut, _ = chunks(Audience(ACCOUNT, CAMPAIGN), people(900, "é" * 2000))
-    assert all(len(codec.encode(chunk)) <= CHUNK_BYTES_MAX and len(chunk.recipients) <= CHUNK_ROWS_MAX for chunk in cut)
-    assert sum(len(chunk.recipients) for chunk in cut) == 900
+    assert all(len(chunk.value) <= CHUNK_BYTES_MAX for chunk in cut)
+    assert all(len(event.recipients) <= CHUNK_ROWS_MAX for event in published(cut))
+    assert sum(len(event.recipients) for event in published(cut)) == 900
+
+
+def test_a_chunk_is_the_events_own_encoding() -> None:
+    rows = [Contact(7, 'a"b', "5511987654321", "Ana\u2028 ção", {"Cor \\": "azul\t€ 😀", "vazio": ""})]
+    [chunk], _ = chunks(Audience(ACCOUNT, CAMPAIGN), rows)
+    [event] = published([chunk])
+    assert chunk.value == codec.encode(event)
+    assert event.recipients[0].recipient_id == ids.recipient_id(CAMPAIGN, ids.phone_key("5511987654321"))
+    assert contacts_of(chunk, 7) == rows
+
+
+def test_a_variable_counts_whoever_has_a_value_for_it() -> None:
+    audience = Audience(ACCOUNT, CAMPAIGN)
+    chunks(
+        audience,
+        [
+            Contact(1, "a", "5511987654321", "Ana", {"Cor": "azul", "cor ": "verde", "Sol": ""}),
+            Contact(2, "b", "5511987654322", "", {"Cor": "azul"}),
+        ],
+    )
+    assert audience.filled() == {"cor": 2, "name": 1, "nome": 1} | dict.fromkeys(PHONES | IDS, 2)
 
 
 def test_each_person_once_and_nobody_who_opted_out() -> None:
@@ -198,7 +227,7 @@ def test_each_person_once_and_nobody_who_opted_out() -> None:
         Contact(3, "c", "5511912345678", "Saiu", {}),
     ]
     cut, rejected = chunks(audience, rows)
-    assert [recipient.external_id for chunk in cut for recipient in chunk.recipients] == ["a"]
+    assert [recipient.external_id for event in published(cut) for recipient in event.recipients] == ["a"]
     assert [row.reason for row in rejected] == ["the same person is in the list already", "opted out"]
     assert (audience.duplicates, audience.opted_out_count, audience.recipient_count) == (1, 1, 1)
 

@@ -45,9 +45,14 @@ def create_outbox() -> list[str]:
 
 async def append(connection: AsyncConnection, records: Sequence[Outgoing]) -> None:
     """One statement, in the order given, and one NOTIFY outbox_<schema> per transaction. Raises kafka.TooLarge."""
+    await append_encoded(connection, [encoded(record) for record in records])
+
+
+async def append_encoded(connection: AsyncConnection, records: Sequence[Encoded]) -> None:
+    """The same for records that were encoded before."""
     if not records:
         return
-    ready = [encoded(record) for record in records]
+    headers = [{name: value.decode() for name, value in record.headers} for record in records]
     raw = await driver(connection)
     await raw.execute(
         """
@@ -60,11 +65,11 @@ async def append(connection: AsyncConnection, records: Sequence[Outgoing]) -> No
         )
         SELECT pg_notify('outbox_' || current_schema(), '')
         """,
-        [record.envelope.id for record in records],
-        [record.topic for record in ready],
-        [None if record.key is None else record.key.decode() for record in ready],
-        [orjson.dumps({name: value.decode() for name, value in record.headers}).decode() for record in ready],
-        [record.value for record in ready],
+        [named["ce_id"] for named in headers],
+        [record.topic for record in records],
+        [None if record.key is None else record.key.decode() for record in records],
+        [orjson.dumps(named).decode() for named in headers],
+        [record.value for record in records],
     )
 
 

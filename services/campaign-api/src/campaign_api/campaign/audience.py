@@ -20,7 +20,6 @@ from campaign_api.upload.phone import NoPhone, normalise
 from campaign_api.upload.reading import Batch, Unreadable
 from campaign_api.upload.tables import Contact, Rejected, clean
 from chassis.database import driver
-from contracts.campaigns import RecipientsAdded
 
 CONTACTS_A_BATCH = 1000
 
@@ -34,7 +33,7 @@ class Intake:
     audience: recipients.Audience
     rows_max: int
     rejected: int = 0
-    _chunks: list[RecipientsAdded] = field(default_factory=list)
+    _chunks: list[recipients.Chunk] = field(default_factory=list)
 
     @classmethod
     async def begin(
@@ -68,7 +67,7 @@ class Intake:
         refused = list(rejected)
         for contact in contacts:
             match self.audience.add(contact):
-                case RecipientsAdded() as chunk:
+                case recipients.Chunk() as chunk:
                     self._chunks.append(chunk)
                 case Rejected() as row:
                     refused.append(row)
@@ -171,14 +170,9 @@ async def of_campaign(
     connection: AsyncConnection, account_id: UUID, campaign_id: UUID
 ) -> AsyncIterator[Sequence[Contact]]:
     """Another campaign's audience, for a clone."""
-    row_number = 0
-    async for chunk in store.chunks(connection, account_id, campaign_id):
-        page = []
-        for recipient in chunk.recipients:
-            row_number += 1
-            page.append(
-                Contact(
-                    row_number, recipient.external_id, recipient.phone, recipient.name, dict(recipient.custom_fields)
-                )
-            )
-        yield page
+    row_number = 1
+    async for chunks in store.chunks(connection, account_id, campaign_id):
+        for chunk in chunks:
+            page = recipients.contacts_of(chunk, row_number)
+            yield page
+            row_number += len(page)

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.campaign import store
 from campaign_api.campaign.definition import faults_of, warnings_of
+from campaign_api.campaign.recipients import contacts_of
 from campaign_api.campaign.variables import blanks, render, values_of
 from campaign_api.door.parts import Parts
 from campaign_api.door.principal import Principal
@@ -15,7 +16,7 @@ from campaign_api.instance import store as instances
 from campaign_api.operation import store as answers
 from chassis import outbox
 from chassis.kafka import outgoing
-from contracts.campaigns import Definition, Recipient
+from contracts.campaigns import Definition
 from contracts.operations import PlanPreviewRequested
 from contracts.topics import CAMPAIGN_API, OPERATIONS
 
@@ -54,8 +55,8 @@ async def look(connection: AsyncConnection, account_id: UUID, row: store.Row) ->
 async def _preview(
     connection: AsyncConnection, account_id: UUID, campaign_id: UUID, definition: Definition
 ) -> list[dict[str, str]]:
-    async for chunk in store.chunks(connection, account_id, campaign_id):
-        sample: Recipient = chunk.recipients[0]
+    async for chunks in store.chunks(connection, account_id, campaign_id):
+        sample = contacts_of(chunks[0], 1)[0]
         values = values_of(sample)
         return [
             {"content_type": step.kind, "content": render(step.content, values), "phone_number": sample.phone}

@@ -11,10 +11,14 @@ from campaign_api.campaign import store
 from campaign_api.campaign.campaign import Campaign
 from campaign_api.event_store import Recorded, decide_in
 from chassis import outbox
-from chassis.kafka import outgoing
+from chassis.kafka import Encoded
+from chassis.telemetry import current_traceparent
 from contracts import ids
-from contracts.campaigns import CampaignEvent, CampaignStarted
+from contracts.campaigns import CampaignEvent, CampaignStarted, RecipientsAdded
+from contracts.envelope import Envelope, write_headers
 from contracts.topics import CAMPAIGN_API, CAMPAIGN_RECIPIENTS
+
+CHUNKS_AT_ONCE = 16  # of at most 512 KB each
 
 Decide = Callable[[Campaign], Sequence[CampaignEvent]]
 
@@ -47,15 +51,29 @@ async def apply(
 
 
 async def _publish_audience(connection: AsyncConnection, account_id: UUID, campaign_id: UUID, now: datetime) -> None:
-    """All chunks into the outbox, with ids that a repetition would repeat."""
-    async for chunk in store.chunks(connection, account_id, campaign_id):
-        record = outgoing(
-            CAMPAIGN_RECIPIENTS,
-            str(campaign_id),
-            chunk,
-            source=CAMPAIGN_API,
-            account_id=account_id,
-            time=now,
-            event_id=ids.event_id(CAMPAIGN_API, str(campaign_id), f"recipients:{chunk.chunk}"),
+    """All chunks into the outbox as they were stored, with ids that a repetition would repeat."""
+    key, traceparent = str(campaign_id), current_traceparent()
+    async for chunks in store.chunks(connection, account_id, campaign_id, at_once=CHUNKS_AT_ONCE):
+        await outbox.append_encoded(
+            connection,
+            [
+                Encoded(
+                    CAMPAIGN_RECIPIENTS.name,
+                    key.encode(),
+                    chunk.value,
+                    write_headers(
+                        Envelope(
+                            id=ids.event_id(CAMPAIGN_API, key, f"recipients:{chunk.number}"),
+                            type=RecipientsAdded.__name__,
+                            version=RecipientsAdded.VERSION,
+                            source=CAMPAIGN_API,
+                            subject=key,
+                            time=now,
+                            account_id=account_id,
+                            traceparent=traceparent,
+                        )
+                    ),
+                )
+                for chunk in chunks
+            ],
         )
-        await outbox.append(connection, [record])

@@ -11,10 +11,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.campaign.campaign import Audience, Campaign
 from campaign_api.campaign.recipients import Audience as Assembled
+from campaign_api.campaign.recipients import Chunk
 from campaign_api.event_store import Recorded, Stream
 from chassis.database import driver
-from contracts import codec
-from contracts.campaigns import CampaignStarted, RecipientsAdded
+from contracts.campaigns import CampaignStarted
 from contracts.topics import CAMPAIGNS
 
 Row: TypeAlias = Record
@@ -104,17 +104,15 @@ async def clear_audience(connection: AsyncConnection, account_id: UUID, campaign
         await raw.execute(f"DELETE FROM {table} WHERE account_id = $1 AND campaign_id = $2", account_id, campaign_id)  # noqa: S608
 
 
-async def add_chunks(
-    connection: AsyncConnection, account_id: UUID, campaign_id: UUID, chunks: Sequence[RecipientsAdded]
-) -> None:
+async def add_chunks(connection: AsyncConnection, account_id: UUID, campaign_id: UUID, chunks: Sequence[Chunk]) -> None:
     if chunks:
         await (await driver(connection)).execute(
             "INSERT INTO audience_chunk (account_id, campaign_id, chunk, value)"
             " SELECT $1, $2, * FROM unnest($3::int[], $4::bytea[])",
             account_id,
             campaign_id,
-            [chunk.chunk for chunk in chunks],
-            [codec.encode(chunk) for chunk in chunks],
+            [chunk.number for chunk in chunks],
+            [chunk.value for chunk in chunks],
         )
 
 
@@ -126,7 +124,7 @@ async def write_audience(connection: AsyncConnection, audience: Assembled, rejec
         audience.campaign_id,
         audience.recipient_count,
         audience.chunk_count,
-        orjson.dumps(dict(audience.filled)).decode(),
+        orjson.dumps(dict(audience.filled())).decode(),
         audience.duplicates,
         audience.opted_out_count,
         rejected,
@@ -148,22 +146,24 @@ async def audience_row(connection: AsyncConnection, account_id: UUID, campaign_i
 
 
 async def chunks(
-    connection: AsyncConnection, account_id: UUID, campaign_id: UUID, first: int = 0
-) -> AsyncIterator[RecipientsAdded]:
-    """One at a time: a million recipients are never held."""
+    connection: AsyncConnection, account_id: UUID, campaign_id: UUID, *, at_once: int = 1
+) -> AsyncIterator[list[Chunk]]:
+    """In order, `at_once` together: a million recipients are never held."""
     raw = await driver(connection)
-    chunk = first
+    first = 0
     while True:
-        value = await raw.fetchval(
-            "SELECT value FROM audience_chunk WHERE account_id = $1 AND campaign_id = $2 AND chunk = $3",
+        rows = await raw.fetch(
+            "SELECT chunk, value FROM audience_chunk WHERE account_id = $1 AND campaign_id = $2 AND chunk >= $3"
+            " ORDER BY chunk LIMIT $4",
             account_id,
             campaign_id,
-            chunk,
+            first,
+            at_once,
         )
-        if value is None:
+        if not rows:
             return
-        yield RecipientsAdded.model_validate_json(value)
-        chunk += 1
+        yield [Chunk(row["chunk"], row["value"]) for row in rows]
+        first = rows[-1]["chunk"] + 1
 
 
 async def opted_out(connection: AsyncConnection) -> frozenset[str]:

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Iterable, Mapping
 
-from contracts.campaigns import Recipient, Step
+from campaign_api.upload.tables import Contact
+from contracts.campaigns import Step
 
 _VARIABLE = re.compile(r"\{\{\s*([^{}|]{1,64}?)\s*(?:\|([^{}]*))?\}\}")
 NAMES = frozenset({"name", "nome"})
@@ -31,7 +32,7 @@ def render(text: str, values: Mapping[str, str]) -> str:
     return _VARIABLE.sub(value, text)
 
 
-def values_of(recipient: Recipient) -> dict[str, str]:
+def values_of(recipient: Contact) -> dict[str, str]:
     values = {name.strip().lower(): value for name, value in recipient.custom_fields.items()}
     values.update(dict.fromkeys(NAMES, recipient.name))
     values.update(dict.fromkeys(PHONES, recipient.phone))

@@ -90,8 +90,8 @@ def read(path: Path, options: dict[str, Any]) -> Iterator[dict[str, Any]]:
     rows = (read_row(cells, row, layout, country) for row, cells in numbered if not (layout.header and row == 1))
     while batch := list(itertools.islice(rows, BATCH_ROWS)):
         yield {
-            "contacts": [asdict(row) for row in batch if isinstance(row, Contact)],
-            "rejected": [asdict(row) for row in batch if isinstance(row, Rejected)],
+            "contacts": [tuple(row) for row in batch if isinstance(row, Contact)],
+            "rejected": [tuple(row) for row in batch if isinstance(row, Rejected)],
         }
 
 

@@ -56,8 +56,8 @@ async def batches(path: Path, options: Mapping[str, Any]) -> AsyncGenerator[Batc
     """Raises Unreadable, also in the middle."""
     async for line in _lines("read", path, options):
         yield Batch(
-            tuple(Contact(**row) for row in line["contacts"]),
-            tuple(Rejected(row["row"], row["reason"], tuple(row["cells"])) for row in line["rejected"]),
+            tuple(map(Contact._make, line["contacts"])),
+            tuple(Rejected(row, reason, tuple(cells)) for row, reason, cells in line["rejected"]),
         )
 
 

@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from campaign_api.upload.phone import NoPhone, normalise
 
@@ -69,8 +70,7 @@ class Layout:
     mapping: Mapping
 
 
-@dataclass(frozen=True, slots=True)
-class Contact:
+class Contact(NamedTuple):
     """`row` counts from 1 as a spreadsheet shows it, the header included."""
 
     row: int
@@ -80,8 +80,7 @@ class Contact:
     custom_fields: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(NamedTuple):
     row: int
     reason: str
     cells: tuple[str, ...]
