@@ -1,0 +1,106 @@
+"""A sender killed at each named point of its protocol, and started again: nothing is sent twice, nothing is lost."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backing import MakeDatabase
+from contracts.messages import MessageAmbiguous, MessageFailed, MessageResolved, MessageSent
+from sender_parts import migrated, rows
+from sender_stage import Stage, add_number, staged
+from simulated_providers import eventually
+
+pytestmark = [pytest.mark.postgres, pytest.mark.kafka, pytest.mark.stack]
+
+KILLED = 137
+MESSAGES = 60
+UNCERTAIN_MAX = 10  # of one number, for one crash
+# Short waits, so that what stays uncertain ends within the test.
+WAITS = {"RECONCILE_WAIT_S": "4", "TEXT_TIMEOUT_S": "2", "INTENT_AGE_MAX_S": "1"}
+POINTS = (
+    "before_intent_commit:3",
+    "after_intent:3",
+    "after_departure:20",
+    "after_answer:20",
+    "after_outcome:3",
+    "before_offset_commit:1",
+)
+
+
+@pytest.fixture
+def make_stage(database_factory: MakeDatabase, kafka_bootstrap: str, tmp_path: Path) -> Callable[..., Any]:
+    def make(**settings: str) -> Any:
+        return staged(database_factory(migrated), kafka_bootstrap, tmp_path, {"faults": {"latency_ms": 40}}, **settings)
+
+    return make
+
+
+@pytest.mark.parametrize("point", POINTS)
+async def test_after_a_crash_every_dispatch_has_its_outcome_and_was_sent_at_most_once(
+    make_stage: Callable[..., Any], point: str
+) -> None:
+    async with make_stage(**WAITS) as stage:
+        instance_id = await add_number(stage, messages_per_second=40, target_per_second=40)
+        first = stage.senders.start(CRASH_AT=point)
+        dispatches = {str(key) for key in await stage.queue(instance_id, MESSAGES)}
+        await eventually(lambda: first.popen.poll() is not None, deadline_s=90)
+        assert first.popen.returncode == KILLED
+        stage.senders.start()
+
+        async def all_ended() -> bool:
+            await stage.report(instance_id)
+            await stage.release_again()
+            return bool(dispatches == stage.dispatches(MessageSent, MessageResolved))
+
+        await eventually(all_ended, deadline_s=120)
+
+        sends = _sends(stage)
+        assert set(sends.values()) == {1}, "the provider accepted each at most once"
+        unresolved = {
+            one.envelope.subject
+            for one in stage.told
+            if isinstance(one.event, MessageResolved) and one.event.outcome == "unresolved"
+        } & dispatches
+        assert unresolved == dispatches - sends.keys(), "only what had not left stays without proof"
+        assert unresolved <= stage.dispatches(MessageAmbiguous)
+        assert len(unresolved) <= UNCERTAIN_MAX
+        assert stage.of(MessageFailed) == []
+        assert _facts_told_with_several_ids(stage) == []
+        found = await rows(
+            stage.database.admin_dsn,
+            "SELECT state, count(*)::int AS n FROM attempt WHERE instance_id = $1 GROUP BY 1",
+            instance_id,
+        )
+        expected = Counter({"accepted": len(sends), "unresolved": len(unresolved)}) - Counter()
+        assert {row["state"]: row["n"] for row in found} == expected
+
+
+async def test_a_crash_point_is_not_there_outside_test_mode(make_stage: Callable[..., Any]) -> None:
+    async with make_stage(TEST_MODE="false") as stage:
+        instance_id = await add_number(stage, messages_per_second=80, target_per_second=80)
+        sender = stage.senders.start(CRASH_AT="after_intent:1")
+        dispatches = {str(key) for key in await stage.queue(instance_id, 20)}
+
+        async def all_sent() -> bool:
+            await stage.release_again()
+            return bool(dispatches == stage.dispatches(MessageSent))
+
+        await eventually(all_sent, deadline_s=90)
+        assert sender.popen.poll() is None
+
+
+def _sends(stage: Stage) -> Counter[str]:
+    """Requests that the provider may have accepted, by dispatch, from its own log. It refuses none here."""
+    return Counter(line["label"].rpartition(":")[0] for line in stage.simulator.lines("request_open"))
+
+
+def _facts_told_with_several_ids(stage: Stage) -> list[str]:
+    """Dispatches whose one acceptance was told as several facts."""
+    ids: dict[str, set[object]] = {}
+    for one in stage.told:
+        if isinstance(one.event, MessageSent) and one.envelope.subject in stage.mine:
+            ids.setdefault(one.envelope.subject, set()).add(one.envelope.id)
+    return [key for key, found in ids.items() if len(found) > 1]
