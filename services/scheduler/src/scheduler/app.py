@@ -18,6 +18,7 @@ from scheduler.lane.explanations import Explanations
 from scheduler.lane.publication import Publication
 from scheduler.lane.releases import Releasing
 from scheduler.order.answers import Answers
+from scheduler.plan.moves import Moves
 from scheduler.plan.planning import Planning
 from scheduler.settings import Settings
 from scheduler.signals import Signals
@@ -45,6 +46,7 @@ class Scheduler:
         self.answers = Answers(pacing)
         self.timers = Timers(self.database, self.signals)
         self.chores = Chores(self.database, definitions, self.signals, batch.chore_dispatches)
+        self.moves = Moves(self.database, definitions, self.signals, pacing.move_after_s, batch.chore_dispatches)
         self.drains = Drains(self.database, pacing.blocked_grace_s)
         self.upkeep = Upkeep(self.database, self.signals, pacing.kept_days)
         explanations = Explanations(definitions, pacing.horizon_s)
@@ -59,6 +61,7 @@ class Scheduler:
             self.answers,
             self.timers,
             self.chores,
+            self.moves,
             self.drains,
             self.upkeep,
         )

@@ -44,6 +44,12 @@ _DETECTED = (
 _BLOCK = """
 UPDATE lane SET blocked_until = $2, blocked_by = $3 WHERE instance_id = $1
 """
+# Since when it cannot send for a reason that may move what it has not sent. A person's pause is no such reason.
+_STOPPED = """
+UPDATE instance SET stopped_at = CASE WHEN deleted OR status IN ('banned', 'disconnected')
+    OR health IN ('banned', 'disconnected') THEN coalesce(stopped_at, statement_timestamp()) END
+WHERE instance_id = ANY($1::uuid[])
+"""
 # A breaker that only a person closes: looked at again then; until that the lane stands.
 _UNTIL_A_PERSON_ACTS = timedelta(days=3650)
 
@@ -60,6 +66,7 @@ class Instances:
         await lanes.lock(raw, owners)
         for one in batch:
             await _apply(raw, UUID(one.envelope.subject), account_of(one), one.event)
+        await raw.execute(_STOPPED, list(owners))
         self._stage.wake_instances(owners)
 
 

@@ -12,7 +12,9 @@ class PacingSettings(BaseModel):
     `answer_within_s`: a released message older than this is returned by the sender instead of sent. `stuck_s`:
     released without an outcome for so long, a message is published again. `unpublished_s`: the same for one whose
     publication was not recorded. `mark_each_s`: how often what was published is recorded. `blocked_grace_s`: a run
-    whose instances are all unusable for so long is reported.
+    whose instances are all unusable for so long is reported. `move_after_s`: what a number that has been disconnected
+    for so long has not sent moves to other numbers of the campaign's pool (at once if it is banned or deleted); None =
+    never.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,6 +29,7 @@ class PacingSettings(BaseModel):
     unpublished_s: float = Field(3.0, gt=0)
     mark_each_s: float = Field(1.0, ge=0)
     blocked_grace_s: float = Field(10.0, ge=0)
+    move_after_s: float | None = Field(300.0, ge=0)
     kept_days: float = Field(7.0, gt=0, description="final dispatches of ended campaigns are removed after this")
 
 

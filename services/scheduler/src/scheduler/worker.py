@@ -17,6 +17,7 @@ from scheduler.lane import lanes
 from scheduler.lane.publication import Publication
 from scheduler.lane.releases import Released, Releasing
 from scheduler.order.answers import Answers
+from scheduler.plan.moves import Moves
 from scheduler.plan.planning import Planning
 from scheduler.settings import PacingSettings
 from scheduler.signals import Signals
@@ -39,6 +40,7 @@ class Worker:
         answers: Answers,
         timers: Timers,
         chores: Chores,
+        moves: Moves,
         drains: Drains,
         upkeep: Upkeep,
     ) -> None:
@@ -51,6 +53,7 @@ class Worker:
         self._answers = answers
         self._timers = timers
         self._chores = chores
+        self._moves = moves
         self._drains = drains
         self._upkeep = upkeep
         self._sweeps = 0
@@ -130,7 +133,7 @@ class Worker:
     async def plan(self) -> None:
         self._signals.plan.clear()
         await self._planning.discover()
-        while await self._planning.plan_page() or await self._chores.do_page():
+        while await self._planning.plan_page() or await self._chores.do_page() or await self._moves.move_page():
             self._signals.wake.set()
 
     async def sweep(self) -> None:

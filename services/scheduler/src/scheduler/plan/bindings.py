@@ -4,8 +4,9 @@ Lock order: occupancy rows by instance, then bindings by key.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
@@ -15,7 +16,7 @@ from chassis.database import driver
 from chassis.kafka import Outgoing, Received, outgoing
 from chassis.outbox import append
 from contracts import ids
-from contracts.contacts import ContactAllocated
+from contracts.contacts import ContactAllocated, ContactMoved
 from contracts.conversations import MessageReceived
 from contracts.topics import ALLOCATIONS, SCHEDULER
 
@@ -40,7 +41,24 @@ WHERE o.instance_id = n.instance_id
 """
 _MAXIMA = "SELECT instance_id, max_users FROM instance WHERE instance_id = ANY($1::uuid[]) AND account_id = $2"
 
+_REBIND = """
+INSERT INTO binding AS b (account_id, recipient_key, instance_id, contact_id, bound_at)
+SELECT $1, key, instance_id, contact_id, $6 FROM unnest($2::text[], $3::uuid[], $4::uuid[])
+    AS w(key, instance_id, contact_id) ORDER BY key
+ON CONFLICT (account_id, recipient_key) DO UPDATE SET instance_id = excluded.instance_id, bound_at = excluded.bound_at
+    WHERE b.instance_id = $5
+RETURNING new.recipient_key, new.instance_id, new.contact_id, old.instance_id AS moved_from
+"""
 Binding = tuple[str, UUID, UUID]  # recipient key, instance, contact
+
+
+class Rebound(NamedTuple):
+    """`moved_from`: None if the contact had no binding."""
+
+    recipient_key: str
+    instance_id: UUID
+    contact_id: UUID
+    moved_from: UUID | None
 
 
 async def bound_counts(raw: asyncpg.Connection, instance_ids: Sequence[UUID]) -> dict[UUID, int]:
@@ -63,8 +81,7 @@ async def bind(
     keys, instance_ids, contact_ids = zip(*wanted, strict=True)
     rows = await raw.fetch(_BIND, account_id, keys, instance_ids, contact_ids, now)
     made = [(row["recipient_key"], row["instance_id"], row["contact_id"]) for row in rows]
-    counts = Counter(instance_id for _, instance_id, _ in made)
-    await raw.execute(_OCCUPY, list(counts), list(counts.values()))
+    await occupy(raw, Counter(instance_id for _, instance_id, _ in made))
     actual = {key: instance_id for key, instance_id, _ in made}
     if len(actual) < len(wanted):
         others = [key for key in keys if key not in actual]
@@ -72,6 +89,38 @@ async def bind(
             (row["recipient_key"], row["instance_id"]) for row in await raw.fetch(_ACTUAL, account_id, others)
         )
     return made, actual
+
+
+async def occupy(raw: asyncpg.Connection, more: Mapping[UUID, int]) -> None:
+    """Counts are locked."""
+    await raw.execute(_OCCUPY, list(more), list(more.values()))
+
+
+async def rebind(
+    raw: asyncpg.Connection, account_id: UUID, wanted: Sequence[Binding], stopped: UUID, now: datetime
+) -> list[Rebound]:
+    """Who is bound to `stopped` or to nobody is bound as wanted. Counts are locked, and left to the caller."""
+    if not wanted:
+        return []
+    keys, instance_ids, contact_ids = zip(*wanted, strict=True)
+    return [
+        Rebound(*row) for row in await raw.fetch(_REBIND, account_id, keys, instance_ids, contact_ids, stopped, now)
+    ]
+
+
+def told(account_id: UUID, rebound: Rebound, now: datetime) -> Outgoing:
+    key, instance_id, contact_id, moved_from = rebound
+    if moved_from is None:
+        return allocated(account_id, key, instance_id, contact_id, now)
+    return outgoing(
+        ALLOCATIONS,
+        str(contact_id),
+        ContactMoved(instance_id=instance_id, from_instance_id=moved_from, recipient_key=key),
+        source=SCHEDULER,
+        account_id=account_id,
+        time=now,
+        event_id=ids.event_id(SCHEDULER, str(contact_id), f"moved:{moved_from}:{instance_id}:{now.isoformat()}"),
+    )
 
 
 def allocated(account_id: UUID, key: str, instance_id: UUID, contact_id: UUID, now: datetime) -> Outgoing:

@@ -17,12 +17,10 @@ from chassis.kafka import Encoded, Producer
 from chassis.lifecycle import crash_point
 from chassis.telemetry import counter
 from contracts import ids
-from contracts.campaigns import Definition
 from scheduler.campaign.runs import CampaignRun, Definitions, lock_shared
 from scheduler.dispatch import reports
 from scheduler.dispatch.automaton import CANCELLED
-from scheduler.lane import lanes
-from scheduler.plan import announcements, bindings
+from scheduler.plan import announcements, bindings, pools
 from scheduler.plan.assignment import Candidate, Listed, Place, PlannedDispatch, allocate, correct, expand
 from scheduler.plan.bindings import Binding
 from scheduler.rows import Row
@@ -47,11 +45,6 @@ FROM recipient r LEFT JOIN binding b USING (account_id, recipient_key)
 LEFT JOIN opt_out o USING (account_id, recipient_key)
 WHERE r.campaign_id = $1 AND r.position > $2 ORDER BY r.position LIMIT $3
 """
-_POOL = """
-SELECT i.instance_id, i.max_users, i.is_default, i.deleted, i.is_active, i.status, i.health, i.max_users
-FROM instance i
-WHERE i.account_id = $1 AND (i.instance_id = ANY($2::uuid[]) OR cardinality($2::uuid[]) = 0 AND NOT i.deleted)
-"""
 _STAGING = """
 CREATE TEMPORARY TABLE IF NOT EXISTS dispatch_staging (dispatch_id uuid, recipient_id uuid, contact_id uuid,
     instance_id uuid, step smallint, place bigint, state text, waits text, reason text) ON COMMIT DELETE ROWS
@@ -66,10 +59,6 @@ INSERT INTO dispatch (dispatch_id, account_id, campaign_id, recipient_id, contac
 SELECT dispatch_id, $1, $2, recipient_id, contact_id, instance_id, step, place, state, waits, reason,
     CASE WHEN state <> 'pending' THEN statement_timestamp() END
 FROM dispatch_staging
-"""
-_LINES = """
-INSERT INTO line (instance_id, campaign_id, account_id)
-SELECT instance_id, $2, $3 FROM unnest($1::uuid[]) AS n(instance_id) ON CONFLICT DO NOTHING
 """
 _ADVANCE = """
 UPDATE plan SET position = $2, planned = planned + $3, told = false, page_from = position, page_at = $4::timestamptz,
@@ -165,7 +154,7 @@ class Planning:
         if run is None or run.status == "deleted":
             await raw.execute(_DELETE, plan["campaign_id"])
             return Page(plan["campaign_id"])
-        pool = await _pool(raw, run.account_id, run.definition)
+        pool = await pools.load(raw, run.account_id, run.definition)
         if not pool:
             await raw.execute(_POSTPONE, run.campaign_id)
             return None
@@ -194,28 +183,12 @@ async def _recall(raw: asyncpg.Connection, plan: Row) -> Page:
     return Page(campaign_id, plan["position"], records + allocated)
 
 
-async def _pool(raw: asyncpg.Connection, account_id: UUID, definition: Definition) -> list[Candidate]:
-    """Instances of the definition that are not known (yet) are taken only if there is no other."""
-    rows = await raw.fetch(_POOL, account_id, list(definition.pool))
-    bound = await bindings.bound_counts(raw, [row["instance_id"] for row in rows])
-    known = [
-        Candidate(
-            instance_id=row["instance_id"],
-            room=row["max_users"] - bound.get(row["instance_id"], 0),
-            usable=lanes.why_stopped(row) is None,
-            is_default=row["is_default"],
-        )
-        for row in rows
-    ]
-    found = {candidate.instance_id for candidate in known}
-    return known + [Candidate(each, 0, usable=False) for each in definition.pool if each not in found]
-
-
 async def _bind(
     raw: asyncpg.Connection, account_id: UUID, pool: Sequence[Candidate], listed: Sequence[Listed], now: datetime
 ) -> tuple[list[Place], list[Binding]]:
     """Where each goes, and which bindings are new."""
-    pool = await _with_room(raw, account_id, pool, listed)
+    if any(one.bound_to is None for one in listed) and any(one.room > 0 for one in pool):
+        pool = await pools.with_room(raw, account_id, pool)
     places = allocate(listed, pool, lambda count: int(random.random() * count))
     wanted = [(one.recipient_key, instance_id, one.contact_id) for one, instance_id, binds in places if binds]
     made, actual = await bindings.bind(raw, account_id, wanted, now)
@@ -229,25 +202,4 @@ async def _insert(raw: asyncpg.Connection, run: CampaignRun, planned: Sequence[P
     await raw.execute(_STAGING)
     await raw.copy_records_to_table("dispatch_staging", records=planned, columns=_COLUMNS)
     await raw.execute(_INSERT, run.account_id, run.campaign_id)
-    used = sorted({one.instance_id for one in planned})
-    await raw.execute(_LINES, used, run.campaign_id, run.account_id)
-    await lanes.create(raw, dict.fromkeys(used, run.account_id))
-
-
-async def _with_room(
-    raw: asyncpg.Connection, account_id: UUID, pool: Sequence[Candidate], listed: Sequence[Listed]
-) -> list[Candidate]:
-    """The same pool with counts that cannot change any more, if anyone is to be bound."""
-    if all(recipient.bound_to is not None for recipient in listed) or all(one.room <= 0 for one in pool):
-        return list(pool)
-    before = await bindings.bound_counts(raw, [candidate.instance_id for candidate in pool])
-    locked = await bindings.lock_counts(raw, account_id, [candidate.instance_id for candidate in pool])
-    return [
-        Candidate(
-            one.instance_id,
-            one.room + before.get(one.instance_id, 0) - locked.get(one.instance_id, 0),
-            one.usable,
-            one.is_default,
-        )
-        for one in pool
-    ]
+    await pools.enter(raw, run, {one.instance_id for one in planned})
