@@ -106,9 +106,8 @@ async def test_a_disconnected_number_keeps_its_own_for_a_while(on: Bench) -> Non
     assert await where(on, campaign) == before
     await on.tell(topics.INSTANCE_HEALTH, (away, InstanceConnected(at=NOW)))
     await on.tell(topics.INSTANCE_HEALTH, gone)
-    await on.execute(
-        "UPDATE instance SET stopped_at = stopped_at - interval '299 seconds' WHERE stopped_at IS NOT NULL"
-    )
+    earlier = "UPDATE instance SET stopped_at = stopped_at - $1::interval WHERE stopped_at IS NOT NULL"
+    await on.execute(earlier, timedelta(seconds=290))
     await on.turn()
     assert await where(on, campaign) == before
     await on.tell(topics.INSTANCE_HEALTH, gone)
