@@ -3,7 +3,9 @@
 import json
 import os
 import platform
+import statistics
 import sys
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +33,29 @@ def machine() -> dict[str, Any]:
         "system": sys.platform,
         "everything_on_this_machine": True,
     }
+
+
+class Yardstick:
+    """How fast this machine was meanwhile: CPU µs of one small piece of Python, sampled during a measurement.
+
+    A shared machine runs the same code two to three times slower at one minute than at another: figures of two runs
+    may be compared only where their yardsticks agree.
+    """
+
+    def __init__(self) -> None:
+        self._samples_us: list[float] = []
+
+    def sample(self) -> None:
+        began_s = time.thread_time()
+        for _ in range(20):
+            for number in range(1000):
+                number * 2
+        self._samples_us.append((time.thread_time() - began_s) / 20 * 1e6)
+
+    def conditions(self) -> dict[str, float]:
+        """The median of the samples taken since the last call."""
+        samples, self._samples_us = self._samples_us, []
+        return {"yardstick_us": round(statistics.median(samples), 1)} if samples else {}
 
 
 def cpu_s(pids: list[int]) -> float:
