@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hmac
 import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -22,9 +23,11 @@ from chassis.database import driver, migrate
 from chassis.kafka import Producer, ensure_topics, outgoing
 from chassis.secrets import SecretBox
 from chassis.settings import KafkaSettings, PostgresSettings, SecretsSettings
+from chassis.telemetry import REGISTRY
 from contracts import topics
 from contracts.instances import InstanceConfigured
 from pombo.backing import Database, KafkaServer
+from pombo.backing.kafka import LocalKafka
 from webhook_ingest.app import serve
 from webhook_ingest.settings import Settings
 
@@ -160,6 +163,8 @@ async def test_a_signed_meta_status_answered_with_200_reaches_status_received(
                 await asyncio.sleep(0.1)
         assert (await client.post(url, data=body, headers=signed("wrong", body))).status == 401
         assert (await client.post(url, data=body)).status == 401
+        huge = orjson.dumps(meta_status(number, "wamid." + "A" * 2_200_000))  # of the door's size, not of Kafka's
+        assert (await client.post(url, data=huge, headers=signed("own-secret", huge))).status == 413
         records = await read_records(bootstrap, topics.STATUS_RECEIVED.name, lambda all: any(map(of(instance), all)))
     status = orjson.loads(next(filter(of(instance), records)).value)
     assert (status["provider_message_id"], status["status"]) == ("wamid.A", "delivered")
@@ -276,3 +281,40 @@ async def test_while_kafka_is_away_webhooks_are_spooled_and_drained_later(
         raw = await read_records(bootstrap, topics.WEBHOOK_RECEIVED.name, lambda all: len(list(filter(same, all))) >= 4)
     await spooled.close()
     assert len(list(filter(same, raw))) >= 4
+
+
+async def test_webhooks_of_one_moment_go_to_the_spool_together_and_a_late_acknowledgement_ends_it(
+    kafka_server: KafkaServer, database_factory: MakeDatabase
+) -> None:
+    """A broker that stands still and goes on. The spool is never looked at here: only the acknowledgement tells."""
+    assert isinstance(kafka_server, LocalKafka), "a container's process cannot be stopped from here"
+    bootstrap, instance, number = kafka_server.bootstrap, uuid4(), str(uuid4().int)
+    await configure_instance(bootstrap, instance, provider="meta_cloud", phone_number_id=number)
+    fresh = database_factory(migrate_ingest)
+    settings = settings_for(fresh, bootstrap, free_port(), publish_wait_s=0.5, spool_poll_s=3600)
+    body = orjson.dumps(meta_status(number, f"wamid.{uuid4().hex}"))
+
+    def kept(where: str) -> float:
+        labels = {"provider": "meta", "kept": where}
+        return REGISTRY.get_sample_value("pombo_webhooks_received_total", labels) or 0
+
+    async with running(settings) as address, aiohttp.ClientSession() as client:
+
+        async def post() -> int:
+            url = address + "/api/webhook/meta"
+            return (await client.post(url, data=body, headers=signed("installation-secret", body))).status
+
+        assert await post() == 200
+        assert kafka_server.pid is not None
+        os.kill(kafka_server.pid, signal.SIGSTOP)
+        try:
+            before = kept("spool")
+            assert await asyncio.gather(*[post() for _ in range(40)]) == [200] * 40
+            assert kept("spool") == before + 40
+        finally:
+            os.kill(kafka_server.pid, signal.SIGCONT)
+        before = kept("kafka")
+        async with asyncio.timeout(DEADLINE_S):
+            while kept("kafka") == before:
+                assert await post() == 200
+                await asyncio.sleep(0.05)

@@ -5,9 +5,11 @@ acknowledged. A repetition does no harm, the events' ids are derived from the pr
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic
+from typing import Any
 from uuid import UUID
 
 from aiokafka import ConsumerRecord
@@ -37,10 +39,10 @@ from webhook_ingest.store import save_instances
 INSTANCES = Subscription(group="webhook-ingest", topics=(topics.INSTANCES,), handles=(InstanceConfigured,))
 TRANSLATOR_GROUP = "webhook-translator"
 RETRY_S = 1.0
-# A batch costs as much as some tens of its records: Kafka is asked to gather before it answers.
-GATHER_MS = 50
-GATHER_BYTES = 256 * 1024
-IDLE_MS = 500
+# A batch costs as much as some tens of its records, so batches start this far apart unless there is a backlog.
+BATCHES_APART_S = 0.05
+FETCH_WAIT_MS = 1000  # an idle translator asks Kafka once a second
+Parse = Callable[[tuple[ConsumerRecord, ...]], Awaitable[KafkaMessage]]
 # How a payload without an instance in its address is read: only Meta mixes numbers in one POST.
 MIXED: dict[WebhookProvider, ProviderName] = {"evolution": "evolution_web", "meta": "meta_cloud", "zapi": "zapi"}
 
@@ -90,15 +92,26 @@ class Translator:
             ack_policy=AckPolicy.MANUAL,
             auto_offset_reset="earliest",
             max_records=self._batch_max,
-            batch_timeout_ms=IDLE_MS,
-            fetch_max_wait_ms=GATHER_MS,
-            fetch_min_bytes=GATHER_BYTES,
+            batch_timeout_ms=FETCH_WAIT_MS,
+            fetch_max_wait_ms=FETCH_WAIT_MS,
+            parser=_leave_unparsed,
             decoder=_leave_raw,
         )(self.on_webhooks)
 
     async def on_webhooks(self, message: KafkaMessage) -> None:
-        """Repeats the batch until Kafka took its effect: raising would drop it (FastStream logs and goes on)."""
+        """One batch. Nothing is fetched until the next may start, so under load fetches and batches grow."""
         records: Sequence[ConsumerRecord] = message.raw_message
+        consumer: Any = message.consumer
+        next_at_s = monotonic() + BATCHES_APART_S
+        paused = consumer.assignment() if len(records) < self._batch_max else frozenset()
+        consumer.pause(*paused)
+        await self._translate_surely(records, message)
+        if paused:
+            await asyncio.sleep(max(0.0, next_at_s - monotonic()))
+            consumer.resume(*(paused & consumer.assignment()))
+
+    async def _translate_surely(self, records: Sequence[ConsumerRecord], message: KafkaMessage) -> None:
+        """Repeats the batch until Kafka took its effect: raising would drop it (FastStream logs and goes on)."""
         while True:
             try:
                 await self.translate(records)
@@ -181,6 +194,13 @@ def read_webhook(record: ConsumerRecord) -> tuple[Envelope, WebhookReceived]:
     if not isinstance(event, WebhookReceived):
         raise UnknownType(f"{envelope.type} does not belong on this topic")
     return envelope, event
+
+
+async def _leave_unparsed(records: tuple[ConsumerRecord, ...], parse: Parse) -> KafkaMessage:
+    """FastStream copies value and headers of every record; the translator reads the records themselves."""
+    message = await parse(records[:1])
+    message.raw_message = records
+    return message
 
 
 async def _leave_raw(_message: KafkaMessage) -> bytes:
