@@ -1,5 +1,6 @@
 """What stops a number and lets it go on, event by event, on a real PostgreSQL."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,7 +16,11 @@ from chassis.settings import PostgresSettings
 from contracts.envelope import Envelope
 from contracts.instances import InstanceBanned, InstanceConfigured, InstanceConnected, InstanceDisconnected
 from pombo import backing
+from providers.failures import CREDENTIALS
+from providers.protocol import Account
 from sender.instance import stops
+from sender.instance.alarms import Alarms
+from sender_ledger import number
 from sender_parts import ACCOUNT, migrated, rows
 
 pytestmark = pytest.mark.postgres
@@ -88,3 +93,33 @@ async def test_a_lost_session_stands_until_a_person_acts(heeding: Heeding) -> No
     assert await heeding.hear(InstanceBanned(reason="403", at=NOON)) == ("banned", [])
     reason, told = await heeding.hear(configured(name="looked at"))
     assert (reason, len(told)) == (None, 1)
+
+
+async def test_refused_credentials_stop_every_number_that_uses_them_and_each_is_told_once(heeding: Heeding) -> None:
+    numbers = [
+        number(UUID(int=nth), account=Account("meta_cloud", credentials={"access_token": token}))
+        for nth, token in ((1, "t"), (2, "t"), (3, "another"))
+    ]
+    for one in numbers:
+        await rows(
+            heeding.prepared.admin_dsn,
+            "INSERT INTO instance (instance_id, account_id, config) VALUES ($1, $2, '{}')",
+            one.instance_id,
+            ACCOUNT,
+        )
+    changes: list[None] = []
+    for _ in range(2):
+        async with asyncio.TaskGroup() as writing:
+            alarms = Alarms(
+                heeding.database,
+                spawn=writing.create_task,
+                changed=lambda: changes.append(None),
+                instances=lambda: numbers,
+                clock=lambda: 0.0,
+            )
+            alarms.stopped(numbers[1], CREDENTIALS)
+    found = await rows(heeding.prepared.admin_dsn, "SELECT stopped_reason FROM instance ORDER BY instance_id")
+    assert [row["stopped_reason"] for row in found] == ["credentials", "credentials", None]
+    told = await rows(heeding.prepared.admin_dsn, "SELECT key FROM outbox ORDER BY key")
+    assert [row["key"] for row in told] == [str(one.instance_id) for one in numbers[:2]]
+    assert len(changes) == 1

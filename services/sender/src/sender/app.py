@@ -75,7 +75,13 @@ class App:
             batch_max=settings.outcome_batch_max,
             crash_point=self._crash,
         )
-        self._alarms = Alarms(self._database, spawn=self._spawn, changed=self._instances.wake.set, clock=self._clock)
+        self._alarms = Alarms(
+            self._database,
+            spawn=self._spawn,
+            changed=self._instances.wake.set,
+            instances=self._instances.all,
+            clock=self._clock,
+        )
         self._sweeps = Sweeps(self._database, settings)
         self._look_ups = LookUps(self._database, self._gateway, self._instances, settings)
         self._connections = Connections(self._database, self._gateway, self._instances, settings.webhook_base_url)

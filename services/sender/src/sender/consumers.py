@@ -4,8 +4,9 @@ Guarantee: effect once, offsets in PostgreSQL. Orders and evidence have groups o
 statuses never delays a pause.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,10 +15,9 @@ from chassis.database import Database, driver
 from chassis.inbox import Subscription
 from chassis.kafka import Received
 from chassis.lifecycle import utc_now
-from chassis.telemetry import log
 from contracts import topics
 from contracts.campaigns import CampaignCancelling, CampaignPausing
-from contracts.contacts import ContactOptedIn, ContactOptedOut
+from contracts.contacts import ContactErased, ContactOptedIn, ContactOptedOut
 from contracts.conversations import MessageReceived
 from contracts.ids import read_attempt_label, recipient_key
 from contracts.instances import (
@@ -32,9 +32,10 @@ from sender import gates
 from sender.instance import stops
 from sender.ledger.attempt import WasAccepted
 from sender.settlement import evidence
+from sender.settlement.consequences import Consequence, carry_out
 from sender.settlement.evidence import Report
 from sender.settlement.reconcile import hash_text
-from sender.settlement.settling import Refund, refund, settle
+from sender.settlement.settling import settle
 from sender.work import template_gate
 
 CONTROL = Subscription(
@@ -43,7 +44,7 @@ CONTROL = Subscription(
         topics.CAMPAIGNS, topics.OPERATIONS, topics.CONTACTS, topics.INSTANCES, topics.INSTANCE_HEALTH,
     ),
     handles=(
-        CampaignPausing, CampaignCancelling, HoldSet, UnresolvedDecided, ContactOptedOut, ContactOptedIn,
+        CampaignPausing, CampaignCancelling, HoldSet, UnresolvedDecided, ContactOptedOut, ContactOptedIn, ContactErased,
         InstanceConfigured, InstanceConnected, InstanceDisconnected, InstanceBanned,
     ),
     linger_ms=5,
@@ -57,6 +58,11 @@ EVIDENCE = Subscription(
     linger_ms=400,
 )
 
+CONSENTS: Mapping[type, Literal["out", "in", "forgotten"]] = {
+    ContactOptedOut: "out",
+    ContactOptedIn: "in",
+    ContactErased: "forgotten",
+}
 _UNRESOLVED = """
 SELECT account_id, dispatch_id, attempt FROM attempt
 WHERE account_id = $1 AND dispatch_id = $2 AND state IN ('ambiguous', 'unresolved')
@@ -85,9 +91,9 @@ class Control:
                     )
                 case HoldSet():
                     holds.append(_hold(event, envelope.account_id))
-                case ContactOptedOut() | ContactOptedIn() if envelope.account_id is not None:
-                    out = isinstance(event, ContactOptedOut)
-                    consents.append(gates.Consent(envelope.account_id, event.recipient_key, out, envelope.time))
+                case ContactOptedOut() | ContactOptedIn() | ContactErased() if envelope.account_id is not None:
+                    kind = CONSENTS[type(event)]
+                    consents.append(gates.Consent(envelope.account_id, event.recipient_key, kind, envelope.time))
         await gates.change(raw, closes, holds, consents)
         for received in batch:
             await self._heed(connection, received)
@@ -117,7 +123,7 @@ class Evidence:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._refunds: list[Refund] = []
+        self._consequences: list[Consequence] = []
 
     async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
         raw = await driver(connection)
@@ -143,23 +149,11 @@ class Evidence:
                 inbound[place] = max(inbound.get(place, event.message_at), event.message_at)
         await evidence.note_traffic(raw, traffic)
         await evidence.open_windows(raw, inbound)
-        self._refunds += await evidence.apply(connection, reports, utc_now())
+        self._consequences += await evidence.apply(connection, reports, utc_now())
 
     async def after(self) -> None:
-        """Refunds lock quotas, which come before attempts in the order of locks: a transaction of their own."""
-        refunds, self._refunds = self._refunds, []
-        await give_back(self._database, refunds)
-
-
-async def give_back(database: Database, refunds: list[Refund]) -> None:
-    """Best effort: a recipient that stays counted errs on the safe side."""
-    if not refunds:
-        return
-    try:
-        async with database.transaction() as connection:
-            await refund(connection, refunds)
-    except Exception as error:  # noqa: BLE001  what was settled must not be undone for it
-        log.warning("quota_not_refunded", count=len(refunds), error=type(error).__name__)
+        consequences, self._consequences = self._consequences, []
+        await carry_out(self._database, consequences)
 
 
 Handle = Callable[[AsyncConnection, Sequence[Received]], Awaitable[None]]

@@ -3,9 +3,13 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal, NamedTuple, assert_never
 from uuid import UUID
 
 import asyncpg
+
+from chassis.telemetry import log
+from sender.ledger.erasure import FORGOTTEN_KEY, forget
 
 # The exclusive lock comes with the write.
 _CLOSE = """
@@ -18,15 +22,28 @@ SET closed_through = greatest(g.closed_through, excluded.closed_through), cancel
 _HOLD = """
 INSERT INTO gate AS g (scope, key, account_id, held, version) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (scope, key) DO UPDATE
-SET held = excluded.held, version = excluded.version, account_id = excluded.account_id
+SET held = excluded.held, version = excluded.version, account_id = excluded.account_id,
+    stopped_reason = CASE WHEN excluded.held THEN g.stopped_reason END,
+    stopped_until = CASE WHEN excluded.held THEN g.stopped_until END
 WHERE g.version < excluded.version
+"""
+# Beside a person's hold: whoever lifts that has looked at what the provider said as well.
+_STOP = """
+INSERT INTO gate AS g (scope, key, account_id, stopped_reason, stopped_until) VALUES ('template', $1, $2, $3, $4)
+ON CONFLICT (scope, key) DO UPDATE
+SET stopped_reason = excluded.stopped_reason, stopped_until = excluded.stopped_until, account_id = excluded.account_id
+WHERE g.stopped_reason IS DISTINCT FROM excluded.stopped_reason OR g.stopped_until < excluded.stopped_until
+RETURNING key
 """
 _LOCK_ACCOUNT = """
 INSERT INTO gate AS g (scope, key, account_id) VALUES ('account', $1, $2)
 ON CONFLICT (scope, key) DO UPDATE SET account_id = excluded.account_id
 """
 _OPT_OUT = "INSERT INTO opt_out (account_id, recipient_key, at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING"
-_OPT_IN = "DELETE FROM opt_out WHERE account_id = $1 AND recipient_key = $2"
+_OPT_IN = f"""
+DELETE FROM opt_out WHERE account_id = $1::uuid
+  AND recipient_key IN ($2::text, {FORGOTTEN_KEY.format(account="$1::uuid", key="$2::text")})
+"""  # noqa: S608  a constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +68,28 @@ class Hold:
 
 @dataclass(frozen=True, slots=True)
 class Consent:
-    """Opted out or in, in the order of the events."""
+    """Opted out or in, or asked to be forgotten, in the order of the events."""
 
     account_id: UUID
     recipient: str
-    out: bool
+    kind: Literal["out", "in", "forgotten"]
     at: datetime
+
+
+class Stop(NamedTuple):
+    """The provider refuses the template itself, `until` None = until a person lifts it."""
+
+    key: str
+    account_id: UUID
+    reason: str
+    until: datetime | None
+
+
+async def stop_templates(raw: asyncpg.Connection, stops: Iterable[Stop]) -> None:
+    """Once this is committed no further message of these templates is intended."""
+    for stop in sorted({stop.key: stop for stop in stops}.values()):
+        if await raw.fetchrow(_STOP, *stop) is not None:
+            log.warning("template_stopped", account_id=str(stop.account_id), key=stop.key, cause=stop.reason)
 
 
 async def change(
@@ -78,7 +111,12 @@ async def change(
             case _:
                 await raw.execute(_LOCK_ACCOUNT, key, step)
     for consent in consents:
-        if consent.out:
-            await raw.execute(_OPT_OUT, consent.account_id, consent.recipient, consent.at)
-        else:
-            await raw.execute(_OPT_IN, consent.account_id, consent.recipient)
+        match consent.kind:
+            case "out":
+                await raw.execute(_OPT_OUT, consent.account_id, consent.recipient, consent.at)
+            case "in":
+                await raw.execute(_OPT_IN, consent.account_id, consent.recipient)
+            case "forgotten":
+                await forget(raw, consent.account_id, consent.recipient)
+            case _:
+                assert_never(consent.kind)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from contracts.codec import decode
 from contracts.ids import Address, attempt_label, recipient_key
 from contracts.instances import InstanceConfigured
 from contracts.messages import MessageQueued
@@ -95,6 +96,13 @@ def gates_of(account_id: UUID, instance_id: UUID, message: MessageQueued) -> tup
 
 def template_gate(account_id: UUID, name: str) -> GateKey:
     return ("template", f"{account_id}:{name}")
+
+
+def read_queued(value: bytes) -> MessageQueued:
+    """From the record's own bytes, as the ledger keeps them."""
+    event = decode("MessageQueued", MessageQueued.VERSION, value)
+    assert isinstance(event, MessageQueued)
+    return event
 
 
 def outbound(message: MessageQueued) -> protocol.OutboundMessage:

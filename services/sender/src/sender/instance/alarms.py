@@ -1,17 +1,19 @@
 """What the sender finds out about a number: told on instance-health, and remembered where it stops the number."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 from chassis.database import Database, driver
-from chassis.kafka import outgoing
+from chassis.kafka import Outgoing, outgoing
 from chassis.lifecycle import utc_now
 from chassis.outbox import append
 from chassis.telemetry import log
 from contracts.instances import BreakerClosed, BreakerOpened, InstanceHealthEvent, InstanceThrottled
 from contracts.topics import INSTANCE_HEALTH, SENDER
+from providers.failures import Failure
+from sender.instance.reach import find_stopped
 from sender.instance.stops import STOP
 from sender.work import Instance
 
@@ -27,11 +29,13 @@ class Alarms:
         *,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         changed: Callable[[], None],
+        instances: Callable[[], Iterable[Instance]],
         clock: Callable[[], float],
     ) -> None:
         self._database = database
         self._spawn = spawn
         self._changed = changed
+        self._instances = instances
         self._clock = clock
         self._throttled_at_s: dict[UUID, float] = {}
 
@@ -41,42 +45,50 @@ class Alarms:
         if now_s - self._throttled_at_s.get(instance.instance_id, -QUIET_S) < QUIET_S:
             return
         self._throttled_at_s[instance.instance_id] = now_s
-        self._tell(instance, InstanceThrottled(messages_per_second=per_second, code=code, at=utc_now()))
+        self._tell([instance], InstanceThrottled(messages_per_second=per_second, code=code, at=utc_now()))
 
     def breaker_opened(self, instance: Instance, reason: str, for_s: float) -> None:
         now = utc_now()
-        self._tell(instance, BreakerOpened(reason=reason, until=now + timedelta(seconds=for_s), at=now))
+        self._tell([instance], BreakerOpened(reason=reason, until=now + timedelta(seconds=for_s), at=now))
 
     def breaker_closed(self, instance: Instance) -> None:
-        self._tell(instance, BreakerClosed(at=utc_now()))
+        self._tell([instance], BreakerClosed(at=utc_now()))
 
-    def stopped(self, instance: Instance, reason: str) -> None:
-        """Until a person acts: a new configuration, or the gateway's word that it is connected again."""
-        self._tell(instance, BreakerOpened(reason=reason, until=None, at=utc_now()), stop=reason)
+    def stopped(self, instance: Instance, failure: Failure) -> None:
+        """Until a person acts: a new configuration, or the gateway's word that it is connected again. Other numbers
+        that the same refusal awaits are stopped with it, before each has lost messages to it."""
+        reached = find_stopped(instance, failure, self._instances())
+        self._tell(reached, BreakerOpened(reason=failure.name, until=None, at=utc_now()), stop=failure.name)
 
-    def _tell(self, instance: Instance, event: InstanceHealthEvent, stop: str | None = None) -> None:
-        self._spawn(self._write(instance, event, stop))
+    def _tell(self, instances: Sequence[Instance], event: InstanceHealthEvent, stop: str | None = None) -> None:
+        self._spawn(self._write(instances, event, stop))
 
-    async def _write(self, instance: Instance, event: InstanceHealthEvent, stop: str | None) -> None:
-        record = outgoing(
-            INSTANCE_HEALTH,
-            str(instance.instance_id),
-            event,
-            source=SENDER,
-            account_id=instance.account_id,
-            time=utc_now(),
-        )
+    async def _write(self, instances: Sequence[Instance], event: InstanceHealthEvent, stop: str | None) -> None:
+        told: list[Instance] = []
         try:
             async with self._database.transaction() as connection:
-                if stop is not None:
-                    raw = await driver(connection)
-                    if (await raw.execute(STOP, instance.instance_id, stop)).endswith(" 0"):
-                        return  # known and told already
-                await append(connection, [record])
+                raw = await driver(connection)
+                for instance in sorted(instances, key=lambda one: one.instance_id):  # in the order of their locks
+                    if stop is None or await raw.fetchrow(STOP, instance.instance_id, stop) is not None:
+                        told.append(instance)  # else known and told already
+                await append(connection, [_health(instance, event) for instance in told])
         except Exception as error:  # noqa: BLE001  the lane goes on; the next such answer tells it again
-            log.warning("alarm_not_written", instance_id=str(instance.instance_id), error=type(error).__name__)
+            log.warning("alarm_not_written", instances=len(instances), error=type(error).__name__)
             return
-        log.warning(
-            "instance_alarm", instance_id=str(instance.instance_id), kind=type(event).__name__, cause=stop or ""
-        )
-        self._changed()
+        for instance in told:
+            log.warning(
+                "instance_alarm", instance_id=str(instance.instance_id), kind=type(event).__name__, cause=stop or ""
+            )
+        if told:
+            self._changed()
+
+
+def _health(instance: Instance, event: InstanceHealthEvent) -> Outgoing:
+    return outgoing(
+        INSTANCE_HEALTH,
+        str(instance.instance_id),
+        event,
+        source=SENDER,
+        account_id=instance.account_id,
+        time=utc_now(),
+    )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 from chassis.lifecycle import utc_now
 from chassis.telemetry import followed, is_recorded
+from providers.failures import Failure
 from providers.protocol import Accepted, Ambiguous, NotSent, Rejected, SendOutcome, Throttled
 from sender.gateway.client import Gateway
 from sender.instance.ownership import Lease, holds
@@ -27,7 +28,7 @@ class Alarm(Protocol):
     def throttled(self, instance: Instance, per_second: float, code: str) -> None: ...
     def breaker_opened(self, instance: Instance, reason: str, for_s: float) -> None: ...
     def breaker_closed(self, instance: Instance) -> None: ...
-    def stopped(self, instance: Instance, reason: str) -> None: ...
+    def stopped(self, instance: Instance, failure: Failure) -> None: ...
 
 
 class _Ready(NamedTuple):
@@ -177,7 +178,7 @@ class Departures:
                     if failure.action == "pause_instance":
                         self._open(instance, failure.name, 3600.0)
                     elif failure.action != "retry_then_disable_instance":
-                        self._alarm.stopped(instance, failure.name)
+                        self._alarm.stopped(instance, failure)
                     else:
                         self._note(instance, "failure", failure.name)
                 else:

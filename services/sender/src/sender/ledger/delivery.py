@@ -14,6 +14,8 @@ from sender.lane import throttle
 from sender.lane.quota import Charged, Full, Quota, charge
 from sender.ledger.attempt import NOT_ACCEPTED, State
 
+# Nobody tells the scheduler when a stopped template is lifted: its messages ask again.
+STOPPED_AGAIN_S = 60.0
 GateKey = tuple[str, str]
 Reason = Literal["paused", "cancelled", "held", "quota", "pair_rate", "throttled", "expired"]
 
@@ -39,11 +41,13 @@ class Candidate(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """`closed_through`: run epochs up to it are refused; `cancelled`: because the campaign was cancelled."""
+    """`closed_through`: run epochs up to it are refused; `cancelled`: because the campaign was cancelled.
+    `stopped_until_s`: the provider refuses the template itself; infinite = until a person lifts it."""
 
     closed_through: int = -1
     cancelled: bool = False
     held: bool = False
+    stopped_until_s: float | None = None
 
 
 class LedgerEntry(NamedTuple):
@@ -205,6 +209,8 @@ def _refuse(candidate: Candidate, loaded: Loaded, now_s: float) -> Refuse | Fail
             return Refuse("cancelled" if gate.cancelled else "paused")
         if gate.held:
             return Refuse("held")
+        if gate.stopped_until_s is not None and now_s < gate.stopped_until_s:
+            return Refuse("held", _time(min(gate.stopped_until_s, now_s + STOPPED_AGAIN_S)))
     if not candidate.from_person and (candidate.account_id, candidate.recipient) in loaded.opted_out:
         return Fail("opted_out")
     if candidate.send_before_s <= now_s:

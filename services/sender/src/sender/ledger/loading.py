@@ -10,6 +10,7 @@ import asyncpg
 from sender.instance.ownership import OwnerRow
 from sender.lane.quota import WINDOW_S, Quota
 from sender.ledger.delivery import Gate, GateKey, LedgerEntry
+from sender.ledger.erasure import FORGOTTEN_KEY
 from sender.work import Group
 
 # Locks the owners' rows.
@@ -19,19 +20,25 @@ FROM instance_owner WHERE instance_id = ANY($1::uuid[]) ORDER BY instance_id FOR
 """
 # Shares the gates' rows: closing one waits for us, we wait for one that is just being closed.
 _GATES = """
-SELECT g.scope, g.key, g.closed_through, g.cancelled, g.held
+SELECT g.scope, g.key, g.closed_through, g.cancelled, g.held,
+       CASE WHEN g.stopped_reason IS NOT NULL
+            THEN coalesce(extract(epoch FROM g.stopped_until)::float8, 'infinity') END AS stopped_until
 FROM gate g JOIN unnest($1::text[], $2::text[]) AS k(scope, key) ON g.scope = k.scope AND g.key = k.key
 ORDER BY g.scope, g.key FOR SHARE OF g
 """
-_LEDGER = """
+_LEDGER = f"""
 SELECT k.account_id, k.dispatch_id, k.recipient_key, o.account_id IS NOT NULL AS opted_out, a.attempt, a.state,
        a.release, a.epoch, a.reason, a.returned, a.counts, a.code, a.detail, a.not_before, a.outcome_at,
        a.provider_message_id, a.address, a.evidence, a.delivered
 FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS k(account_id, dispatch_id, recipient_key)
 LEFT JOIN attempt a ON a.account_id = k.account_id AND a.dispatch_id = k.dispatch_id
-LEFT JOIN opt_out o ON o.account_id = k.account_id AND o.recipient_key = k.recipient_key
+LEFT JOIN LATERAL (
+  SELECT o.account_id FROM opt_out o
+  WHERE o.account_id = k.account_id
+    AND o.recipient_key IN (k.recipient_key, {FORGOTTEN_KEY.format(account="k.account_id", key="k.recipient_key")})
+  LIMIT 1) o ON true
 WHERE a.dispatch_id IS NOT NULL OR o.account_id IS NOT NULL
-"""
+"""  # noqa: S608  a constant
 _PAIRS = """
 SELECT k.instance_id, k.recipient_key, extract(epoch FROM a.intent_at)::float8 AS at
 FROM unnest($1::uuid[], $2::text[]) AS k(instance_id, recipient_key)
@@ -95,7 +102,9 @@ async def load(raw: asyncpg.Connection, groups: Sequence[Group]) -> Locked:
         locked.now_s = row["now"]
     gates = sorted({key for group in groups for work in group.works for key in work.gates})
     for row in await raw.fetch(_GATES, [key[0] for key in gates], [key[1] for key in gates]):
-        locked.gates[row["scope"], row["key"]] = Gate(row["closed_through"], row["cancelled"], row["held"])
+        locked.gates[row["scope"], row["key"]] = Gate(
+            row["closed_through"], row["cancelled"], row["held"], row["stopped_until"]
+        )
     if len(locked.gates) < len(gates):
         raise MissingGate(str(set(gates) - set(locked.gates)))
     await _load_quotas(raw, groups, locked)

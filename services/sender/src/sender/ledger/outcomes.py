@@ -17,14 +17,19 @@ from chassis.telemetry import counter, log
 from contracts.messages import MessageQueued
 from sender.ledger.answers import About, tell
 from sender.ledger.attempt import Finding, NeverLeft, NoAnswer, State, WasAccepted, WasRejected
-from sender.settlement.settling import Refund, columns, refund, settle
+from sender.settlement.consequences import Consequence, carry_out, follow_up
+from sender.settlement.settling import columns, settle
 from sender.work import Work
 
-# Only attempts still at intent of our own epoch; what is not returned is settled the long way.
+# Only attempts still at intent of our own epoch; what is not returned is settled the long way. One without recipient
+# is of a person who asked to be forgotten meanwhile (see erasure).
 _RECORD = """
 UPDATE attempt a
-SET state = k.state, provider_message_id = k.provider_message_id, address = k.address, reason = k.reason,
-    returned = k.returned, counts = k.counts, code = k.code, detail = k.detail, not_before = k.not_before,
+SET state = k.state, provider_message_id = CASE WHEN a.recipient_key <> '' THEN k.provider_message_id END,
+    address = CASE WHEN a.recipient_key <> '' THEN k.address END, reason = k.reason,
+    returned = k.returned, counts = k.counts, code = k.code,
+    detail = CASE WHEN a.recipient_key <> '' THEN k.detail ELSE '' END,
+    not_before = k.not_before,
     evidence = k.evidence, delivered = k.delivered, outcome_at = $16
 FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::bigint[], $5::text[], $6::text[], $7::bytea[], $8::text[],
             $9::bool[], $10::bool[], $11::text[], $12::text[], $13::timestamptz[], $14::text[], $15::bool[])
@@ -150,7 +155,7 @@ class OutcomeWriter:
         rows = [(*_key(outcome), outcome.epoch, _settled(outcome.finding), *columns(outcome.finding))
                 for outcome in outcomes]  # fmt: skip
         rows.sort(key=lambda row: row[:3])
-        refunds: list[Refund] = []
+        consequences: list[Consequence] = []
         async with self._database.transaction() as connection:
             raw = await driver(connection)
             written = {
@@ -159,26 +164,20 @@ class OutcomeWriter:
             }
             late = [outcome for outcome in outcomes if _key(outcome)[1:] not in written]
             if late:
-                _, refunds = await settle(connection, [(_key(outcome), outcome.finding) for outcome in late], now)
+                _, consequences = await settle(connection, [(_key(outcome), outcome.finding) for outcome in late], now)
         told: list[Outgoing] = []
         for outcome in outcomes:
             row = written.get(_key(outcome)[1:])
             if row is None:
                 continue
             told.append(tell(about_work(outcome.work), "intent", outcome.finding, now))
-            if row["quota_scope"] is not None and isinstance(outcome.finding, WasRejected | NeverLeft):
-                refunds.append((outcome.work.account_id, row["quota_scope"], outcome.work.recipient, row["intent_at"]))
-        if refunds:
-            await self._refund(refunds)
+            consequences += follow_up(
+                outcome.finding, outcome.work.message, outcome.work.account_id, quota_scope=row["quota_scope"],
+                recipient=outcome.work.recipient, intent_at=row["intent_at"], now=now,
+            )  # fmt: skip
+        if consequences:
+            await carry_out(self._database, consequences)
         return told
-
-    async def _refund(self, refunds: list[Refund]) -> None:
-        """Best effort: what stays charged errs on the safe side."""
-        try:
-            async with self._database.transaction() as connection:
-                await refund(connection, refunds)
-        except Exception as error:  # noqa: BLE001  the outcomes are written and must be told
-            log.warning("quota_not_refunded", count=len(refunds), error=type(error).__name__)
 
     async def _publish(self, records: list[Outgoing], works: list[Work]) -> None:
         try:

@@ -10,8 +10,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.database import driver
 from sender.ledger.attempt import Finding, WasAccepted
+from sender.settlement.consequences import Consequence
 from sender.settlement.reconcile import Echo, OpenAttempt, pair_echoes, read_status, weigh
-from sender.settlement.settling import Key, Refund, mark_delivered, settle
+from sender.settlement.settling import Key, mark_delivered, settle
 
 SERVICE_WINDOW = timedelta(hours=24)
 
@@ -95,7 +96,7 @@ class Report(NamedTuple):
         )
 
 
-async def apply(connection: AsyncConnection, reports: Sequence[Report], now: datetime) -> list[Refund]:
+async def apply(connection: AsyncConnection, reports: Sequence[Report], now: datetime) -> list[Consequence]:
     """Settles what the reports prove; keeps those without a label that fit nothing yet."""
     raw = await driver(connection)
     findings: list[tuple[Key, Finding]] = []
@@ -124,15 +125,15 @@ async def apply(connection: AsyncConnection, reports: Sequence[Report], now: dat
                 arrived.add(key)
     await _keep(raw, keep)
     await mark_delivered(raw, arrived)
-    refunds: list[Refund] = []
+    consequences: list[Consequence] = []
     if findings:
-        _, refunds = await settle(connection, findings, now)
+        _, consequences = await settle(connection, findings, now)
     if any(report.fact == "echo" for report in keep):
-        refunds += await fit_echoes(connection, now)
-    return refunds
+        consequences += await fit_echoes(connection, now)
+    return consequences
 
 
-async def fit_kept(connection: AsyncConnection, now: datetime) -> list[Refund]:
+async def fit_kept(connection: AsyncConnection, now: datetime) -> list[Consequence]:
     """Tries what was kept once more: attempts may have become uncertain, or their ids known, since."""
     raw = await driver(connection)
     rows = await raw.fetch(_FITTING_REPORTS)
@@ -143,14 +144,14 @@ async def fit_kept(connection: AsyncConnection, now: datetime) -> list[Refund]:
             row["received_at"], failure=row["failure"], code=row["code"], detail=row["detail"],
         )  # fmt: skip
         findings.append(((row["account_id"], row["dispatch_id"], row["attempt"]), report.finding("bound_id")))
-    refunds: list[Refund] = []
+    consequences: list[Consequence] = []
     if rows:
-        _, refunds = await settle(connection, findings, now)
+        _, consequences = await settle(connection, findings, now)
         await _forget(raw, [(r["account_id"], r["instance_id"], r["provider_message_id"], r["fact"]) for r in rows])
-    return refunds + await fit_echoes(connection, now)
+    return consequences + await fit_echoes(connection, now)
 
 
-async def fit_echoes(connection: AsyncConnection, now: datetime) -> list[Refund]:
+async def fit_echoes(connection: AsyncConnection, now: datetime) -> list[Consequence]:
     raw = await driver(connection)
     rows = await raw.fetch(_FITTING_ECHOES)
     echoes: dict[tuple[UUID, str], tuple[UUID, Echo]] = {}
@@ -172,9 +173,9 @@ async def fit_echoes(connection: AsyncConnection, now: datetime) -> list[Refund]
             used.append((attempt.account_id, instance_id, echo.provider_message_id, "echo"))
     if not findings:
         return []
-    _, refunds = await settle(connection, findings, now)
+    _, consequences = await settle(connection, findings, now)
     await _forget(raw, used)
-    return refunds
+    return consequences
 
 
 async def note_traffic(raw: asyncpg.Connection, seen: dict[UUID, tuple[UUID, datetime]]) -> None:

@@ -10,13 +10,13 @@ from chassis.database import Database, driver
 from chassis.lifecycle import utc_now
 from chassis.telemetry import log
 from providers.calls import Found
-from sender.consumers import give_back
 from sender.gateway.client import Gateway, NotConnected, ResponseTooLarge
 from sender.instance.instances import Instances
 from sender.ledger.attempt import WasAccepted
 from sender.settings import Settings
-from sender.settlement.settling import read_queued, settle
-from sender.work import outbound
+from sender.settlement.consequences import carry_out
+from sender.settlement.settling import settle
+from sender.work import outbound, read_queued
 
 BEFORE = timedelta(seconds=5)  # gateways' clocks
 AT_ONCE = 20
@@ -25,7 +25,7 @@ AT_ONCE = 20
 _CLAIM = """
 UPDATE attempt a SET looked_up_at = clock_timestamp()
 FROM (SELECT account_id, dispatch_id, attempt FROM attempt
-      WHERE state = 'ambiguous' AND looked_up_at IS NULL AND instance_id = ANY($1::uuid[])
+      WHERE state = 'ambiguous' AND recipient_key <> '' AND looked_up_at IS NULL AND instance_id = ANY($1::uuid[])
         AND intent_at < clock_timestamp() - make_interval(secs => $2)
       ORDER BY intent_at LIMIT $3 FOR UPDATE SKIP LOCKED) k
 WHERE a.account_id = k.account_id AND a.dispatch_id = k.dispatch_id AND a.attempt = k.attempt
@@ -69,8 +69,8 @@ class LookUps:
                 found += 1
                 key = (row["account_id"], row["dispatch_id"], row["attempt"])
                 async with self._database.transaction() as connection:
-                    _, refunds = await settle(connection, [(key, WasAccepted(identity, by="look_up"))], utc_now())
-                await give_back(self._database, refunds)
+                    _, consequences = await settle(connection, [(key, WasAccepted(identity, by="look_up"))], utc_now())
+                await carry_out(self._database, consequences)
         return found
 
     async def _look(self, row: Any) -> str | None:

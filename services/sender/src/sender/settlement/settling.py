@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.database import driver
 from chassis.kafka import Outgoing
 from chassis.outbox import append
-from contracts.codec import decode
-from contracts.messages import MessageQueued
 from sender.ledger.answers import About, tell, write_address
 from sender.ledger.attempt import Finding, NeverLeft, NoAnswer, NoEvidence, State, WasAccepted, WasRejected, record
+from sender.settlement.consequences import Consequence, follow_up
+from sender.work import read_queued
 
 Key = tuple[UUID, UUID, int]  # account, dispatch, attempt
 
@@ -47,26 +47,6 @@ UPDATE attempt a SET delivered = true
 FROM unnest($1::uuid[], $2::uuid[], $3::int[]) AS k(account_id, dispatch_id, attempt)
 WHERE a.account_id = k.account_id AND a.dispatch_id = k.dispatch_id AND a.attempt = k.attempt AND NOT a.delivered
 """
-# What a refused message had used up is given back; an uncertain one stays counted.
-_REFUND = """
-WITH refunded AS (
-  DELETE FROM quota_seen s USING unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[])
-    AS k(account_id, scope, recipient_key, last_at)
-  WHERE s.account_id = k.account_id AND s.scope = k.scope AND s.recipient_key = k.recipient_key
-    AND s.last_at = k.last_at
-  RETURNING s.account_id, s.scope
-)
-UPDATE quota q SET used = q.used - r.refunds
-FROM (SELECT account_id, scope, count(*) AS refunds FROM refunded GROUP BY 1, 2) r
-WHERE q.account_id = r.account_id AND q.scope = r.scope
-"""
-_LOCK_QUOTAS = """
-SELECT 1 FROM quota q JOIN unnest($1::uuid[], $2::text[]) AS k(account_id, scope)
-  ON q.account_id = k.account_id AND q.scope = k.scope
-ORDER BY q.account_id, q.scope FOR NO KEY UPDATE OF q
-"""
-
-Refund = tuple[UUID, str, str, datetime]  # account, quota scope, recipient, time of the charge
 
 
 def columns(finding: Finding) -> tuple[Any, ...]:
@@ -86,11 +66,10 @@ def columns(finding: Finding) -> tuple[Any, ...]:
 
 async def settle(
     connection: AsyncConnection, findings: Sequence[tuple[Key, Finding]], now: datetime
-) -> tuple[list[Outgoing], list[Refund]]:
+) -> tuple[list[Outgoing], list[Consequence]]:
     """Applies findings, several of one attempt in their order; what moved is in the outbox when this commits.
 
-    Findings of unknown attempts do nothing. Gives also what was told, and the refunds that are due
-    (in a transaction of their own, because quotas are locked before attempts).
+    Findings of unknown attempts do nothing. Gives also what was told, and what it asks for beyond the messages.
     """
     raw = await driver(connection)
     by_key: dict[Key, list[Finding]] = {}
@@ -100,7 +79,7 @@ async def settle(
     writes: dict[Key, tuple[Any, ...]] = {}
     told: list[Outgoing] = []
     delivered: list[Key] = []
-    refunds: list[Refund] = []
+    consequences: list[Consequence] = []
     for row in rows:
         key = (row["account_id"], row["dispatch_id"], row["attempt"])
         state: State = row["state"]
@@ -113,28 +92,25 @@ async def settle(
                     delivered.append(key)
             else:
                 writes[key] = (*key, after, *columns(finding))
-                told.append(tell(read_about(row), state, finding, now))
-                if after.startswith("rejected") and row["quota_scope"] is not None:
-                    refunds.append((key[0], row["quota_scope"], row["recipient_key"], row["intent_at"]))
+                about = read_about(row)
+                told.append(tell(about, state, finding, now))
+                consequences += follow_up(
+                    finding, about.message, key[0], quota_scope=row["quota_scope"], recipient=row["recipient_key"],
+                    intent_at=row["intent_at"], now=now,
+                )  # fmt: skip
                 state = after
             arrived = arrived or arrives
     if writes:
         await raw.execute(_WRITE, *_split(list(writes.values()), 14), now)
     await mark_delivered(raw, delivered)
     await append(connection, told)
-    return told, refunds
+    return told, consequences
 
 
 async def mark_delivered(raw: asyncpg.Connection, keys: Iterable[Key]) -> None:
     """A failure that is reported later counts no more for these."""
     if keys := sorted(keys):
         await raw.execute(_DELIVERED, *_split(keys, 3))
-
-
-async def refund(connection: AsyncConnection, refunds: Sequence[Refund]) -> None:
-    raw = await driver(connection)
-    await raw.execute(_LOCK_QUOTAS, [row[0] for row in refunds], [row[1] for row in refunds])
-    await raw.execute(_REFUND, *_split(list(refunds), 4))
 
 
 def read_about(row: asyncpg.Record | Mapping[str, Any]) -> About:
@@ -146,12 +122,6 @@ def read_about(row: asyncpg.Record | Mapping[str, Any]) -> About:
         release=row["release"],
         traceparent=row["traceparent"],
     )
-
-
-def read_queued(value: bytes) -> MessageQueued:
-    event = decode("MessageQueued", MessageQueued.VERSION, value)
-    assert isinstance(event, MessageQueued)
-    return event
 
 
 def _split(rows: Sequence[Sequence[Any]], width: int) -> list[list[Any]]:

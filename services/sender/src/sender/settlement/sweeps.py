@@ -13,9 +13,9 @@ from chassis.telemetry import log
 from contracts import ids
 from contracts.progress import GateClosed
 from contracts.topics import CAMPAIGN_PROGRESS, SENDER
-from sender.consumers import give_back
 from sender.ledger.attempt import Finding, NoAnswer, NoEvidence
 from sender.settings import Settings
+from sender.settlement.consequences import carry_out
 from sender.settlement.evidence import fit_kept
 from sender.settlement.reconcile import is_unresolved
 from sender.settlement.settling import Key, settle
@@ -148,8 +148,8 @@ class Sweeps:
     async def sweep_evidence(self) -> None:
         """Evidence that fitted nothing when it came may fit by now."""
         async with self._database.transaction() as connection:
-            refunds = await fit_kept(connection, utc_now())
-        await give_back(self._database, refunds)
+            consequences = await fit_kept(connection, utc_now())
+        await carry_out(self._database, consequences)
 
     async def sweep_silent(self) -> int:
         """Ambiguous attempts whose time for evidence is over become unresolved."""

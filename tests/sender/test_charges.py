@@ -1,0 +1,59 @@
+"""The messaging limit in PostgreSQL: charged with the intent, exact over instances and senders."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from chassis.database import driver
+from sender.ledger.attempt import NoAnswer, WasRejected
+from sender.ledger.delivery import Decision, Intend, Refuse
+from sender.settlement import evidence
+from sender_ledger import NUMBER, Ledger, number, works
+from sender_parts import ACCOUNT, queued
+
+pytestmark = pytest.mark.postgres
+
+
+async def test_the_quota_is_exact_over_instances_and_senders_at_once(ledger: Ledger) -> None:
+    keys = [UUID(int=100 + n) for n in range(4)]
+    epochs = {key: await ledger.own(f"sender-{key}", key) for key in keys}
+    people = [queued(n) for n in range(30)]  # each of them asked for by every instance, as different dispatches
+
+    async def run(key: UUID) -> list[Decision]:
+        found: list[Decision] = []
+        for n, person in enumerate(people):
+            message = queued(n, campaign_id=key, address=person.address)
+            found += await ledger.intend([message], epochs[key], number(key, quota=12))
+        return found
+
+    await asyncio.gather(*map(run, keys))
+
+    found = (await ledger.read(
+        "SELECT (SELECT used FROM quota) AS used, (SELECT count(*) FROM quota_seen) AS seen,"
+        " (SELECT count(DISTINCT recipient_key) FROM attempt) AS people"
+    ))[0]  # fmt: skip
+    assert found == {"used": 12, "seen": 12, "people": 12}
+
+
+async def test_a_refused_message_gives_its_charge_back_and_an_uncertain_one_does_not(ledger: Ledger) -> None:
+    epoch = await ledger.own()
+    one, two, three = (queued(n) for n in range(3))
+    limited = number(quota=2)
+    assert [type(d) for d in await ledger.intend([one, two, three], epoch, limited)] == [Intend, Intend, Refuse]
+    await ledger.record([one], epoch, NoAnswer("no_answer"))
+    assert isinstance((await ledger.intend([three], epoch, limited))[0], Refuse)
+    await ledger.record([two], epoch, WasRejected("not_on_whatsapp", False, "answer"))
+    assert isinstance((await ledger.intend([three], epoch, limited))[0], Intend)
+
+
+async def test_a_person_within_the_service_window_is_not_counted(ledger: Ledger) -> None:
+    epoch = await ledger.own()
+    one, two = queued(1), queued(2)
+    async with ledger.database.transaction() as connection:
+        place = (ACCOUNT, NUMBER, works([two])[0].recipient)
+        await evidence.open_windows(await driver(connection), {place: datetime.now(UTC) - timedelta(hours=23)})
+    decisions = await ledger.intend([one, two], epoch, number(quota=1))
+    assert [type(d) for d in decisions] == [Intend, Intend]
+    assert await ledger.read("SELECT used FROM quota") == [{"used": 1}]

@@ -1,0 +1,141 @@
+"""What settles attempts whose answer was lost: statuses, echoes, look-ups, silence; on a real PostgreSQL."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from contracts.messages import MessageQueued
+from providers.protocol import Account
+from providers.registry import PROVIDERS
+from sender.gateway.client import Gateway
+from sender.instance.instances import Instances
+from sender.ledger.attempt import NoAnswer, WasAccepted
+from sender.settlement import evidence
+from sender.settlement.evidence import Report
+from sender.settlement.look_ups import LookUps
+from sender.settlement.reconcile import hash_text
+from sender.settlement.sweeps import Sweeps
+from sender_ledger import NUMBER, Ledger, number, works
+from sender_parts import ACCOUNT, BOX, queued, settings
+
+pytestmark = pytest.mark.postgres
+
+
+def _status(message: MessageQueued, status: str, **more: Any) -> Report:
+    now = datetime.now(UTC)
+    key = (ACCOUNT, message.dispatch_id, message.attempt)
+    return Report(ACCOUNT, NUMBER, "wamid.1", status, now, now, key=key, **more)
+
+
+async def test_a_status_with_our_label_settles_an_attempt_in_any_state(ledger: Ledger) -> None:
+    epoch = await ledger.own()
+    early, uncertain = queued(1), queued(2)
+    await ledger.intend([early, uncertain], epoch)
+    await ledger.record([uncertain], epoch, NoAnswer("no_answer"))
+    await ledger.report(_status(early, "sent"), _status(uncertain, "delivered"), _status(uncertain, "sent"))
+    assert await ledger.states() == {"accepted": 2}
+    assert sorted(await ledger.outbox()) == ["MessageResolved", "MessageSent"]
+    await ledger.report(_status(early, "sent"), _status(uncertain, "read"))
+    assert len(await ledger.outbox()) == 2
+
+
+async def test_a_late_failure_counts_unless_it_was_delivered(ledger: Ledger) -> None:
+    epoch = await ledger.own()
+    failing, arrived = queued(1), queued(2)
+    await ledger.intend([failing, arrived], epoch)
+    await ledger.record([failing, arrived], epoch, WasAccepted("wamid.1", by="answer"))
+    await ledger.report(
+        _status(arrived, "delivered"), _status(arrived, "failed"), _status(failing, "failed", failure="marketing_cap")
+    )
+    assert await ledger.outbox() == ["MessageFailed"]
+    assert await ledger.states() == {"accepted": 1, "rejected_retryable": 1}
+
+
+async def test_an_echo_settles_what_is_uncertain_also_when_it_came_first(ledger: Ledger) -> None:
+    epoch = await ledger.own()
+    web = number(labelled=False)
+    before, after = queued(1), queued(2)
+    await ledger.intend([before, after], epoch, web)
+    now = datetime.now(UTC)
+
+    def echo(message: MessageQueued, identity: str) -> Report:
+        recipient = works([message])[0].recipient
+        text = hash_text(message.content.text)
+        return Report(ACCOUNT, NUMBER, identity, "echo", now, now, recipient=recipient, text_hash=text)
+
+    await ledger.record([before], epoch, NoAnswer("no_answer"))
+    await ledger.report(echo(before, "3EB01"), echo(after, "3EB02")._replace(text_hash=hash_text("other")))
+    found = {row["state"]: row["evidence"] for row in await ledger.read("SELECT state, evidence FROM attempt")}
+    assert found == {"accepted": "echo", "intent": None}
+    await ledger.record([after], epoch, NoAnswer("no_answer"))
+    await ledger.report(echo(after, "3EB03"))
+    assert await ledger.states() == {"accepted": 2}
+
+
+async def test_a_report_that_fits_nothing_is_kept_until_its_message_is_known(ledger: Ledger) -> None:
+    epoch = await ledger.own()
+    now = datetime.now(UTC)
+    web, message = number(labelled=False), queued(1)
+    await ledger.intend([message], epoch, web)
+    failed = Report(ACCOUNT, NUMBER, "3EB0F", "failed", now, now, failure="cause_lost")
+    await ledger.report(failed, failed)
+    await ledger.record([message], epoch, WasAccepted("3EB0F", by="answer"))
+    async with ledger.database.transaction() as connection:
+        await evidence.fit_kept(connection, now)
+    assert await ledger.states() == {"rejected_final": 1}
+    assert await ledger.outbox() == ["MessageFailed"]
+    assert await ledger.read("SELECT * FROM evidence") == []
+
+
+async def test_silence_ends_unresolved_and_evidence_still_counts_after_it(ledger: Ledger) -> None:
+    epoch = await ledger.own()
+    await ledger.intend([queued(1)], epoch)
+    await ledger.record([queued(1)], epoch, NoAnswer("no_answer"))
+    sweeps = Sweeps(ledger.database, settings(reconcile_wait_s=0.2))
+    assert await sweeps.sweep_silent() == 0
+    await asyncio.sleep(0.45)
+    assert await sweeps.sweep_silent() == 1
+    assert await ledger.states() == {"unresolved": 1}
+    await ledger.report(_status(queued(1), "sent"))
+    assert await ledger.states() == {"accepted": 1}
+    assert await ledger.outbox() == ["MessageResolved", "MessageResolved"]
+
+
+async def test_a_gateway_is_asked_once_about_an_uncertain_message_and_what_it_shows_settles(ledger: Ledger) -> None:
+    """The gateway's answer is played by an HTTP server; the request and its reading are the provider's own."""
+    asked: list[Any] = []
+
+    async def find(request: web.Request) -> web.Response:
+        asked.append(await request.json())
+        record = {
+            "key": {"id": "3EB0FOUND", "fromMe": True, "remoteJid": f"{message.address.phone}@s.whatsapp.net"},
+            "message": {"conversation": message.content.text},
+            "messageTimestamp": int(datetime.now(UTC).timestamp()),
+        }
+        return web.json_response({"messages": {"total": 1, "pages": 1, "currentPage": 1, "records": [record]}})
+
+    message, epoch = queued(1), await ledger.own()
+    app = web.Application()
+    app.router.add_post("/chat/findMessages/loja", find)
+    async with TestServer(app) as server:
+        url = str(server.make_url("")).rstrip("/")
+        chosen = settings(look_up_after_s=0, allowed_hosts=(url.removeprefix("http://"),))
+        account = Account("evolution_web", server_url=url, instance_name="loja", credentials={"apikey": "k"})
+        web_number = number(labelled=False, account=account, provider=PROVIDERS["evolution_web"])
+        instances = Instances(ledger.database, BOX, chosen)
+        instances._known[NUMBER] = web_number
+        gateway = Gateway(chosen)
+        await gateway.open()
+        await ledger.intend([message], epoch, web_number)
+        await ledger.record([message], epoch, NoAnswer("no_answer"))
+        look_ups = LookUps(ledger.database, gateway, instances, chosen)
+        assert [await look_ups.ask(), await look_ups.ask()] == [1, 0]
+        await gateway.close()
+    assert len(asked) == 1
+    found = await ledger.read("SELECT state, evidence, provider_message_id AS id FROM attempt")
+    assert found == [{"state": "accepted", "evidence": "look_up", "id": "3EB0FOUND"}]
+    assert await ledger.outbox() == ["MessageResolved"]
