@@ -97,11 +97,6 @@ def test_two_campaigns_keep_the_larger_bounds() -> None:
     assert min(gaps_s(departures)) >= 20
 
 
-def test_automations_keep_the_anti_burst_distance() -> None:
-    bounds = combine([SendingPolicy(min_delay_s=0, max_delay_s=0, pause_after_messages=None)], automation=True)
-    assert (bounds.min_delay_s, bounds.max_delay_s) == (25, 45)
-
-
 def test_without_delays_the_credit_alone_governs() -> None:
     bounds = combine([SendingPolicy(min_delay_s=0, max_delay_s=0, pause_after_messages=None)])
     lane = Lane(rate=80, last_outcome_at=NOON)

@@ -14,7 +14,7 @@ from chassis.inbox import Subscription
 from chassis.kafka import Received
 from contracts import topics
 from contracts.campaigns import CampaignEvent, RecipientsAdded
-from contracts.contacts import ContactOptedIn, ContactOptedOut
+from contracts.contacts import ContactAliasLearned, ContactErased, ContactOptedIn, ContactOptedOut
 from contracts.conversations import AnswerWritten, MessageReceived
 from contracts.instances import InstanceConfigured, InstanceHealthEvent
 from contracts.messages import MessageEvent
@@ -24,7 +24,7 @@ from scheduler.campaign.runs import Definitions
 from scheduler.dispatch.outcomes import Outcomes
 from scheduler.instances import Instances
 from scheduler.lane.explanations import Explanations
-from scheduler.order import opt_outs
+from scheduler.order import people
 from scheduler.order.answers import Answers
 from scheduler.order.operations import Operations
 from scheduler.plan.recipients import add_recipients
@@ -49,7 +49,15 @@ CONVERSATIONS = Subscription(
 ORDERS = Subscription(
     "scheduler-orders",
     (topics.INSTANCES, topics.INSTANCE_HEALTH, topics.CONTACTS, topics.OPERATIONS),
-    (InstanceConfigured, *get_args(InstanceHealthEvent), ContactOptedOut, ContactOptedIn, *get_args(OperationEvent)),
+    (
+        InstanceConfigured,
+        *get_args(InstanceHealthEvent),
+        ContactOptedOut,
+        ContactOptedIn,
+        ContactErased,
+        ContactAliasLearned,
+        *get_args(OperationEvent),
+    ),
     linger_ms=5,
 )
 
@@ -105,6 +113,6 @@ class Consumers:
         if about_instances:
             await self._instances.handle(connection, about_instances)
         if contacts := of_topic.get(topics.CONTACTS.name):
-            await opt_outs.handle(connection, contacts, self._definitions, self._orders)
+            await people.handle(connection, contacts, self._definitions, self._orders)
         if operations := of_topic.get(topics.OPERATIONS.name):
             await self._operations.handle(connection, operations)

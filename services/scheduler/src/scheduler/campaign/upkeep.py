@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from chassis.database import Database, driver
+from scheduler.order.erasures import forget_addresses
 from scheduler.signals import Signals
 
 # Lanes under lock, then what is really out (index dispatch_released): nothing can be released or settled in between.
@@ -55,4 +56,5 @@ class Upkeep:
             raw = await driver(connection)
             await raw.execute(_OLD_CAMPAIGNS, self._kept)
             await raw.execute(_OLD_ANSWERS, self._kept)
+            await forget_addresses(raw)
         self._signals.plan.set()

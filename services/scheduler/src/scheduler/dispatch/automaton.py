@@ -182,6 +182,17 @@ def requeue(dispatch: Dispatch) -> Dispatch:
     return replace(_next_attempt(dispatch), retries=0)
 
 
+def erase(dispatch: Dispatch) -> Dispatch:
+    """The person was erased while it was out: it is not tried again."""
+    match dispatch.state:
+        case "pending":
+            return _ended(dispatch, "skipped", "erased")
+        case "failed":
+            return replace(dispatch, retryable=False)
+        case _:
+            return dispatch
+
+
 def decide(dispatch: Dispatch, decision: Literal["was_sent", "send_again", "give_up"]) -> Dispatch:
     """A person's word on an unresolved dispatch."""
     if dispatch.state != "unresolved":

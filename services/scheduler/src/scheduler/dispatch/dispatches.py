@@ -7,6 +7,7 @@ from uuid import UUID
 import asyncpg
 
 from contracts.progress import FINAL_STATES, DispatchChange
+from scheduler.dispatch import automaton
 from scheduler.dispatch.automaton import Dispatch
 from scheduler.rows import Row
 
@@ -34,6 +35,7 @@ _OPEN = f"""
 UPDATE dispatch SET waits = NULL, reason = NULL, version = version + 1
 WHERE dispatch_id = ANY($1::uuid[]) AND state = 'pending' AND waits = 'previous_step' RETURNING {_FIELDS}
 """  # noqa: S608
+_ERASED = "SELECT recipient_id FROM recipient WHERE recipient_id = ANY($1::uuid[]) AND erased"
 _SKIP = """
 UPDATE dispatch d SET state = 'skipped', waits = NULL, due_at = NULL, reason = s.reason, version = d.version + 1,
     ended_at = statement_timestamp()
@@ -98,6 +100,17 @@ async def lock(raw: asyncpg.Connection, dispatch_ids: Iterable[UUID]) -> dict[UU
         dispatch = read_dispatch(row)
         loaded[row["dispatch_id"]] = Loaded(row, dispatch, dispatch)
     return loaded
+
+
+async def keep_from_erased(raw: asyncpg.Connection, changed: Iterable[Loaded]) -> None:
+    """What came back or failed is not tried again with a person who was erased meanwhile."""
+    back = [one for one in changed if one.after.state in ("pending", "failed") and one.row["campaign_id"] is not None]
+    if back:
+        rows = await raw.fetch(_ERASED, [one.row["recipient_id"] for one in back])
+        erased = {row["recipient_id"] for row in rows}
+        for one in back:
+            if one.row["recipient_id"] in erased:
+                one.after = automaton.erase(one.after)
 
 
 async def save(raw: asyncpg.Connection, loaded: Iterable[Loaded]) -> None:

@@ -57,6 +57,7 @@ class Outcomes:
                 of_run = ANSWERS if campaign_id is None else rules.get(campaign_id, _GONE)
                 _apply(one, outcome, of_run, locked.get(one.row["instance_id"]), returned, now)
         changed = [one for one in loaded.values() if one.changed]
+        await dispatches.keep_from_erased(raw, changed)
         await dispatches.save(raw, changed)
         followers = await follow(raw, changed, runs)
         await allowances.charge(raw, returned, runs, now, back=True)

@@ -32,8 +32,6 @@ WaitReason = Literal[
     "not_waiting",
     "unknown",
 ]
-# Automations keep this random distance between two sends of one instance, so that a number never bursts.
-ANTI_BURST_S = (25.0, 45.0)
 _ENDLESS = 1_000_000_000
 
 
@@ -86,12 +84,11 @@ class Bounds:
     pause_s: float
 
 
-def combine(policies: Sequence[SendingPolicy], *, automation: bool = False) -> Bounds:
-    low, high = ANTI_BURST_S if automation else (0.0, 0.0)
+def combine(policies: Sequence[SendingPolicy]) -> Bounds:
     rests = [policy for policy in policies if policy.pause_after_messages is not None]
     return Bounds(
-        min_delay_s=max([low, *(policy.min_delay_s for policy in policies)]),
-        max_delay_s=max([high, *(policy.max_delay_s for policy in policies)]),
+        min_delay_s=max((policy.min_delay_s for policy in policies), default=0.0),
+        max_delay_s=max((policy.max_delay_s for policy in policies), default=0.0),
         pause_after=min((policy.pause_after_messages or 1 for policy in rests), default=None),
         pause_s=max((policy.pause_duration_s for policy in rests), default=0.0),
     )

@@ -15,7 +15,7 @@ from contracts.messages import Content
 from scheduler.campaign.campaigns import account_of
 from scheduler.dispatch.reports import Changed, describe, report
 from scheduler.lane import lanes
-from scheduler.plan import bindings
+from scheduler.plan import senders
 from scheduler.rows import Row
 from scheduler.settings import PacingSettings
 
@@ -93,7 +93,7 @@ class Answers:
 async def bind_if_any(connection: AsyncConnection, batch: Sequence[Received], now: datetime) -> None:
     received = [one for one in batch if isinstance(one.event, MessageReceived)]
     if received:
-        await bindings.bind_senders(connection, received, now)
+        await senders.bind(connection, received, now)
 
 
 def as_content(answer: AnswerContent) -> Content:

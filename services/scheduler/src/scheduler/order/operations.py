@@ -121,6 +121,7 @@ class Operations:
         if decision == "send_again" and any(run.status in CANCELLED for run in runs.values()):
             return
         one.after = dispatch.decide(one.before, decision)
+        await dispatches.keep_from_erased(raw, [one])
         await dispatches.save(raw, [one])
         followers = await follow(raw, [one], runs) if one.changed else []
         now: datetime = await raw.fetchval("SELECT statement_timestamp()")

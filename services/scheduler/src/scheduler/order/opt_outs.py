@@ -1,17 +1,13 @@
 """People who want no campaign message any more: what is pending to them is skipped."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from uuid import UUID
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.database import driver
-from chassis.kafka import Received
 from contracts import ids
-from contracts.contacts import ContactOptedIn, ContactOptedOut
-from scheduler.campaign.campaigns import account_of
 from scheduler.campaign.runs import Definitions, lock_shared
 from scheduler.dispatch import dispatches
 from scheduler.dispatch.reports import report_rows
@@ -19,8 +15,10 @@ from scheduler.lane import lanes
 from scheduler.rows import Row
 from scheduler.signals import Stage
 
-_ADD = "INSERT INTO opt_out (account_id, recipient_key) VALUES ($1, $2) ON CONFLICT DO NOTHING"
-_REMOVE = "DELETE FROM opt_out WHERE account_id = $1 AND recipient_key = $2"
+_ADD = """
+INSERT INTO opt_out (account_id, recipient_key) SELECT $1, key FROM unnest($2::text[]) AS n(key) ON CONFLICT DO NOTHING
+"""
+_REMOVE = "DELETE FROM opt_out WHERE account_id = $1 AND recipient_key = ANY($2::text[])"
 # Recipients' and dispatches' ids are derived, so that no index by person is needed. Index campaign_active.
 _CAMPAIGNS = """
 SELECT account_id, campaign_id, coalesce(jsonb_array_length(definition -> 'steps'), 0) AS steps FROM campaign
@@ -31,33 +29,22 @@ SELECT dispatch_id, campaign_id, instance_id FROM dispatch WHERE dispatch_id = A
 """
 
 
-async def handle(
-    connection: AsyncConnection, batch: Sequence[Received], definitions: Definitions, stage: Stage
-) -> None:
-    """Locks lanes, then campaigns, then dispatches (see lanes.py)."""
-    raw = await driver(connection)
-    opted_out: set[tuple[UUID, str]] = set()
-    for one in batch:
-        match one.event:
-            case ContactOptedOut(recipient_key=key):
-                await raw.execute(_ADD, account_of(one), key)
-                opted_out.add((account_of(one), key))
-            case ContactOptedIn(recipient_key=key):
-                await raw.execute(_REMOVE, account_of(one), key)
-                opted_out.discard((account_of(one), key))
-            case _:
-                continue
-    if opted_out:
-        await _skip_pending(connection, raw, sorted(opted_out, key=str), definitions, stage)
+async def add(raw: asyncpg.Connection, account_id: UUID, keys: Collection[str]) -> None:
+    await raw.execute(_ADD, account_id, sorted(keys))
 
 
-async def _skip_pending(
+async def remove(raw: asyncpg.Connection, account_id: UUID, keys: Collection[str]) -> None:
+    await raw.execute(_REMOVE, account_id, list(keys))
+
+
+async def skip_pending(
     connection: AsyncConnection,
     raw: asyncpg.Connection,
     people: Sequence[tuple[UUID, str]],
     definitions: Definitions,
     stage: Stage,
 ) -> None:
+    """Locks lanes, then campaigns, then dispatches (see lanes.py)."""
     campaigns_of: dict[UUID, list[Row]] = {}
     for row in await raw.fetch(_CAMPAIGNS, list({account for account, _ in people})):
         campaigns_of.setdefault(row["account_id"], []).append(row)

@@ -22,14 +22,15 @@ class Candidate:
 
 
 class Listed(NamedTuple):
-    """A recipient to be planned. `bound_to`: the instance that the contact is bound to by now."""
+    """A recipient to be planned. `bound_to`: the instance that the contact is bound to by now. `refused`: why nothing
+    may go there (`opted_out`, `erased`)."""
 
     recipient_id: UUID
     contact_id: UUID
     recipient_key: str
     position: int
     bound_to: UUID | None
-    opted_out: bool
+    refused: str | None
 
 
 class Place(NamedTuple):
@@ -95,8 +96,8 @@ def allocate(listed: Sequence[Listed], pool: Sequence[Candidate], pick: Callable
 def expand(places: Iterable[Place], steps: int, *, cancelled: bool) -> list[PlannedDispatch]:
     """Depth-first: a recipient's later steps come before the next recipient's first one, each after the one before."""
     planned: list[PlannedDispatch] = []
-    for (recipient_id, contact_id, _, position, _, opted_out), instance_id, _ in places:
-        ended: PlannedState | None = "cancelled" if cancelled else "skipped" if opted_out else None
+    for (recipient_id, contact_id, _, position, _, refused), instance_id, _ in places:
+        ended: PlannedState | None = "cancelled" if cancelled else "skipped" if refused else None
         for step in range(steps):
             waits: Literal["previous_step"] | None = "previous_step" if step and not ended else None
             planned.append(
@@ -109,7 +110,7 @@ def expand(places: Iterable[Place], steps: int, *, cancelled: bool) -> list[Plan
                     position * steps + step,
                     ended or "pending",
                     waits,
-                    "cancelled" if cancelled else "opted_out" if opted_out else waits,
+                    "cancelled" if cancelled else refused or waits,
                 )
             )
     return planned

@@ -10,14 +10,10 @@ from typing import NamedTuple
 from uuid import UUID
 
 import asyncpg
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.database import driver
-from chassis.kafka import Outgoing, Received, outgoing
-from chassis.outbox import append
+from chassis.kafka import Outgoing, outgoing
 from contracts import ids
 from contracts.contacts import ContactAllocated, ContactMoved
-from contracts.conversations import MessageReceived
 from contracts.topics import ALLOCATIONS, SCHEDULER
 
 _COUNTS = "SELECT instance_id, bound FROM occupancy WHERE instance_id = ANY($1::uuid[])"
@@ -36,10 +32,9 @@ ON CONFLICT DO NOTHING RETURNING recipient_key, instance_id, contact_id
 """
 _ACTUAL = "SELECT recipient_key, instance_id FROM binding WHERE account_id = $1 AND recipient_key = ANY($2::text[])"
 _OCCUPY = """
-UPDATE occupancy o SET bound = o.bound + n.count FROM unnest($1::uuid[], $2::int[]) AS n(instance_id, count)
-WHERE o.instance_id = n.instance_id
+UPDATE occupancy o SET bound = greatest(0, o.bound + n.count)
+FROM unnest($1::uuid[], $2::int[]) AS n(instance_id, count) WHERE o.instance_id = n.instance_id
 """
-_MAXIMA = "SELECT instance_id, max_users FROM instance WHERE instance_id = ANY($1::uuid[]) AND account_id = $2"
 
 _REBIND = """
 INSERT INTO binding AS b (account_id, recipient_key, instance_id, contact_id, bound_at)
@@ -133,31 +128,3 @@ def allocated(account_id: UUID, key: str, instance_id: UUID, contact_id: UUID, n
         time=now,
         event_id=ids.event_id(SCHEDULER, str(contact_id), f"allocated:{instance_id}"),
     )
-
-
-async def bind_senders(connection: AsyncConnection, batch: Sequence[Received], now: datetime) -> None:
-    """Who writes to an instance is bound to it, if not bound yet and it has room."""
-    raw = await driver(connection)
-    wanted: dict[UUID, dict[str, UUID]] = {}
-    for one in batch:
-        event, account_id = one.event, one.envelope.account_id
-        if not isinstance(event, MessageReceived) or account_id is None:
-            continue
-        key = ids.recipient_key(event.chat)
-        if event.direction == "in" and event.chat.group is None and key:
-            wanted.setdefault(account_id, {}).setdefault(key, event.instance_id)
-    for account_id, people in sorted(wanted.items()):
-        known = {row["recipient_key"] for row in await raw.fetch(_ACTUAL, account_id, list(people))}
-        new = {key: instance_id for key, instance_id in people.items() if key not in known}
-        if not new:
-            continue
-        bound = await lock_counts(raw, account_id, new.values())
-        maxima = {row["instance_id"]: row["max_users"] for row in await raw.fetch(_MAXIMA, list(bound), account_id)}
-        room = {instance_id: maxima.get(instance_id, 0) - bound[instance_id] for instance_id in bound}
-        fitting: list[Binding] = []
-        for key, instance_id in new.items():
-            if room[instance_id] > 0:
-                room[instance_id] -= 1
-                fitting.append((key, instance_id, ids.contact_id(account_id, key)))
-        made, _ = await bind(raw, account_id, fitting, now)
-        await append(connection, [allocated(account_id, *one, now) for one in made])

@@ -47,7 +47,7 @@ SELECT dispatch_id, recipient_id FROM dispatch WHERE campaign_id = $2 AND ended_
     AND instance_id = $1 AND step = 0 LIMIT $3 FOR UPDATE SKIP LOCKED
 """
 _PEOPLE = """
-SELECT r.recipient_id, r.contact_id, r.recipient_key, r.position, nullif(b.instance_id, $2) AS bound_to, false
+SELECT r.recipient_id, r.contact_id, r.recipient_key, r.position, nullif(b.instance_id, $2) AS bound_to, NULL
 FROM recipient r LEFT JOIN binding b USING (account_id, recipient_key) WHERE r.recipient_id = ANY($1::uuid[])
 ORDER BY r.position
 """

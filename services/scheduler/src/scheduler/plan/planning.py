@@ -40,7 +40,7 @@ WHERE due_at <= statement_timestamp() OR planner = $1 ORDER BY planned LIMIT 1 F
 """
 _PAGE = """
 SELECT r.recipient_id, r.contact_id, r.recipient_key, r.position, b.instance_id AS bound_to,
-    o.recipient_key IS NOT NULL AS opted_out
+    CASE WHEN r.erased THEN 'erased' WHEN o.recipient_key IS NOT NULL THEN 'opted_out' END AS refused
 FROM recipient r LEFT JOIN binding b USING (account_id, recipient_key)
 LEFT JOIN opt_out o USING (account_id, recipient_key)
 WHERE r.campaign_id = $1 AND r.position > $2 ORDER BY r.position LIMIT $3
