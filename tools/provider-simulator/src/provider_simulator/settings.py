@@ -81,7 +81,7 @@ class Delivery:
     evolution_gaps_s: tuple[float, ...] = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 300.0, 300.0, 300.0)
     zapi_gaps_s: tuple[float, ...] = ()  # no retry is documented
     timeout_s: float = 30.0
-    connections: int = 32  # at once, per receiver
+    connections: int = 128  # at once, per receiver
     webhook_batch: int = 1  # statuses per POST (Meta)
     webhook_batch_ms: float = 50.0  # how long a batch may wait to fill
 
