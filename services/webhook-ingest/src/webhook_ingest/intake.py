@@ -7,7 +7,6 @@ records is as much as some thirty of them.
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from time import monotonic
 from typing import Literal, NamedTuple
 
 from chassis.database import Database
@@ -85,16 +84,17 @@ class Intake:
             tasks.create_task(self._keep_spooling(), name="spool webhooks")
 
     async def _keep_publishing(self, tasks: asyncio.TaskGroup) -> None:
+        """Does not wait for one publish before the next: a slow acknowledgement holds up only what it is for."""
         while True:
             batch = await self._for_kafka.take()
-            started_s = monotonic()
-            publishing = tasks.create_task(self._publish(batch), name="publish")
-            await asyncio.wait({publishing}, timeout=self._settings.publish_wait_s)
-            if not publishing.done():  # goes on: these webhooks may arrive twice, which derived ids make harmless
-                self._turn_to_spool(batch, "not_acknowledged_in_time")
-            await asyncio.sleep(max(0.0, started_s + FLUSH_EVERY_S - monotonic()))
+            tasks.create_task(self._publish(batch), name="publish")
+            await asyncio.sleep(FLUSH_EVERY_S)
 
     async def _publish(self, batch: Sequence[_Waiting]) -> None:
+        """Goes on after the time limit: the webhooks may then be in Kafka twice, which derived ids make harmless."""
+        limit = asyncio.get_running_loop().call_later(
+            self._settings.publish_wait_s, self._turn_to_spool, batch, "not_acknowledged_in_time"
+        )
         try:
             await self._producer.publish_encoded([_as_record(one.webhook) for one in batch])
         except Exception as error:  # noqa: BLE001 - whatever Kafka's client says, the webhooks must be kept elsewhere
@@ -102,11 +102,16 @@ class Intake:
         else:
             self._kafka_away = False
             _tell(batch, "kafka")
+        finally:
+            limit.cancel()
 
     def _turn_to_spool(self, batch: Sequence[_Waiting], reason: str) -> None:
-        log.warning("kafka_away", error=reason)
+        waiting = [one for one in (*batch, *self._for_kafka.empty()) if not one.kept.done()]
+        if not waiting:  # long in the spool: no news of Kafka
+            return
+        log.warning("kafka_away", error=reason, count=len(waiting))
         self._kafka_away = True
-        for one in (*batch, *self._for_kafka.empty()):
+        for one in waiting:
             self._for_spool.add(one)
 
     async def _keep_spooling(self) -> None:
