@@ -28,6 +28,14 @@ SELECT campaign_id, count(*) AS total_contacts, count(*) FILTER (WHERE state = '
     count(*) FILTER (WHERE state = 'unresolved') AS unresolved
 FROM recipient WHERE source_event IS NOT NULL GROUP BY campaign_id
 """
+QUEUED = """
+SELECT instance_id, count(*) FILTER (WHERE state = 'pending') AS pending,
+    count(*) FILTER (WHERE state = 'released') AS processing, count(*) FILTER (WHERE state = 'failed') AS dead_letters,
+    count(*) FILTER (WHERE state = 'unresolved') AS unresolved
+FROM (SELECT instance_id, CASE WHEN state = 'failed' AND delivery >= 3 THEN 'accepted' ELSE coalesce(state, 'pending')
+    END AS state FROM dispatch) d
+WHERE instance_id IS NOT NULL AND state IN ('pending', 'released', 'failed', 'unresolved') GROUP BY instance_id
+"""
 ACCOUNT, CAMPAIGN, INSTANCE = (UUID(int=n) for n in (1, 2, 3))
 
 
@@ -47,6 +55,10 @@ async def test_they_add_up_after_every_event_in_any_order(worker: asyncpg.Connec
                 assert row["read"] <= row["delivered"] <= row["sent_count"]
                 truth = counted.get(row["campaign_id"], {"total_contacts": 0})
                 assert {name: row[name] for name in truth} == truth
+            queued = await worker.fetch("SELECT * FROM queue_statistics")
+            assert {row["instance_id"]: row[1:] for row in await worker.fetch(QUEUED)} == {
+                row["instance_id"]: row[2:] for row in queued
+            }
         assert await worker.fetch("SELECT FROM campaign_counter WHERE value < 0") == []
     finally:
         await transaction.rollback()

@@ -32,6 +32,7 @@ COLUMNS = {
     "accounts": f"{WITH_IDS} name",
     "attendance_daily": "account_id date conversations_resolved first_response_mean_s",
     "instance_daily_volume": "account_id instance_id date messages_sent messages_received",
+    "queue_statistics": "account_id instance_id pending processing dead_letters unresolved",
     "sending_configurations": f"{WITH_IDS} user_id campaign_id min_delay_seconds max_delay_seconds "
     "pause_after_messages pause_duration_seconds max_retries daily_limit allowed_hours_start allowed_hours_end",
     "whatsapp_campaigns": f"{WITH_IDS} status",

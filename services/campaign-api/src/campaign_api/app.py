@@ -121,6 +121,8 @@ def build(settings: Settings, stopping: asyncio.Event) -> Application:
         PostgresSettings(dsn=settings.web_dsn, pool_size=settings.web_pool_size),
         schema=SCHEMA,
         application_name=f"{CAMPAIGN_API} web",
+        # People's filters are optional arguments: a plan for all of them at once reads whole tables for each.
+        options={"plan_cache_mode": "force_custom_plan"},
     )
     parts = Parts(
         settings=settings,

@@ -215,6 +215,9 @@ async def _write_dispatches(connection: asyncpg.Connection, batch: Gathered, see
         if one.dispatch_id is not None and one.sent_at is not None
     ]
     rows = await run(connection, dispatches.UPSERT, dispatches.fold_words(batch.changes, evidence, batch.failures))
-    if any(emptied for _, _, emptied in rows):
-        await volume.clear(connection, [account_id for account_id, _, _ in rows])
-    return {(account_id, recipient_id) for account_id, recipient_id, _ in rows if recipient_id is not None}
+    account_ids = {row[0] for row in rows}
+    if any(volume_emptied for _, _, volume_emptied, _ in rows):
+        await volume.clear(connection, account_ids)
+    if any(queue_emptied for _, _, _, queue_emptied in rows):
+        await connection.execute(dispatches.CLEAR_QUEUES, sorted(account_ids))
+    return {(account_id, recipient_id) for account_id, recipient_id, *_ in rows if recipient_id is not None}

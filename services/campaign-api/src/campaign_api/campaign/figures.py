@@ -60,7 +60,8 @@ async def statistics(campaign_id: UUID, principal: Operator, parts: Here) -> Sta
         running = row["status"] in ("running", "pausing", "cancelling")
         lately = await reading.sent_lately(connection, campaign_id) if running else 0
     counted = _completed(figures, row["recipient_count"])
-    pending = counted["pending_count"]
+    waiting = sum(int(figures.get(f"dispatches_{name}") or 0) for name in ("pending", "queued"))
+    pending = max(waiting, counted["pending_count"])
     end = parts.now() + timedelta(seconds=pending * reading.RATE_WINDOW_S / lately) if lately and pending else None
     return Statistics(
         campaign_id=campaign_id,

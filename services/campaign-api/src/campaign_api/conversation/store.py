@@ -34,15 +34,16 @@ async def some(
     assignee_id: UUID | None,
     search: str | None,
 ) -> Sequence[Row]:
-    """The latest message first."""
+    """The latest message first. Chosen by the columns that the filters need; only what is chosen is shown in full."""
     at, conversation_id = before or (None, None)
     return await (await driver(connection)).fetch(
-        "SELECT * FROM projections.conversations WHERE last_message_at IS NOT NULL"
+        "SELECT v.* FROM (SELECT id FROM projections.conversations WHERE last_message_at IS NOT NULL"
         " AND ($1::timestamptz IS NULL OR (last_message_at, id) < ($1, $2::uuid))"
         " AND ($3::text IS NULL OR state = $3) AND ($4::uuid IS NULL OR assignee_id = $4)"
         " AND ($5::text IS NULL OR strpos(lower(coalesce(contact_name, '')), lower($5)) > 0"
         " OR strpos(coalesce(phone_number, ''), $5) > 0)"
-        " ORDER BY last_message_at DESC, id DESC LIMIT $6",
+        " ORDER BY last_message_at DESC, id DESC LIMIT $6) chosen"
+        " JOIN projections.conversations v USING (id) ORDER BY v.last_message_at DESC, v.id DESC",
         at,
         conversation_id,
         state,

@@ -65,15 +65,29 @@ async def holds(connection: AsyncConnection) -> Sequence[Row]:
 
 
 async def queue(connection: AsyncConnection, instance_id: UUID | None) -> Sequence[Row]:
-    """Dispatches by instance and state, from the read model."""
+    """Dispatches by instance, from the read model's counters; `oldest`: the start of the oldest campaign that waits.
+
+    What was sent lately is found by the read model's index on times, in its newest pages.
+    """
     return await (await driver(connection)).fetch(
-        "SELECT instance_id, count(*) FILTER (WHERE state = 'pending') AS pending,"
-        " count(*) FILTER (WHERE state = 'released') AS processing,"
-        " count(*) FILTER (WHERE state = 'failed') AS dead_letters,"
-        " count(*) FILTER (WHERE state = 'unresolved') AS unresolved,"
-        " min(created_at) FILTER (WHERE state IN ('pending', 'released')) AS oldest,"
-        " count(*) FILTER (WHERE sent_at > now() - interval '60 s') AS sent_last_minute"
-        " FROM projections.message_queue WHERE $1::uuid IS NULL OR instance_id = $1 GROUP BY instance_id",
+        """
+        WITH lately AS (
+          SELECT instance_id, count(*) AS sent FROM projections.messages
+          WHERE sent_at > now() - interval '60 s' AND from_me GROUP BY instance_id
+        )
+        SELECT instance_id, coalesce(q.pending, 0) AS pending, coalesce(q.processing, 0) AS processing,
+          coalesce(q.dead_letters, 0) AS dead_letters, coalesce(q.unresolved, 0) AS unresolved,
+          coalesce(l.sent, 0) AS sent_last_minute,
+          CASE WHEN q.pending + q.processing > 0 THEN (
+            SELECT min(c.started_at) FROM projections.campaigns c
+            JOIN projections.campaign_statistics s ON s.campaign_id = c.id
+            WHERE c.status IN ('running', 'pausing', 'paused', 'cancelling')
+              AND c.instance_pool @> jsonb_build_array(instance_id)
+              AND s.dispatches_pending + s.dispatches_queued > 0
+          ) END AS oldest
+        FROM projections.queue_statistics q FULL JOIN lately l USING (instance_id)
+        WHERE $1::uuid IS NULL OR instance_id = $1
+        """,
         instance_id,
     )
 

@@ -132,6 +132,8 @@ def fold_words(
 EFFECTIVE_STATE: Final = (
     "CASE WHEN d.state = 'failed' AND d.delivery >= 3 THEN 'accepted' ELSE coalesce(d.state, 'pending') END"
 )
+# Those that somebody waits for or has to look at: counted for each instance.
+QUEUE_STATES: Final = ("pending", "released", "failed", "unresolved")
 _CHANGED: Final = "excluded.version > d.version"
 _NEWER_MESSAGE: Final = """(excluded.message_id IS NOT NULL AND (d.message_id IS NULL
         OR (excluded.sent_at, excluded.message_id) > (d.sent_at, d.message_id)))"""
@@ -150,6 +152,20 @@ _COUNTED: Final = count_moved(
     "new_subject_id, old_subject_id, new_failed, old_failed",
     "('campaign', new_subject_id, old_subject_id, 'failed', new_failed, old_failed)",
 )
+_QUEUED: Final = f"""queued AS (
+    INSERT INTO queue_counter AS q (account_id, instance_id, state, value)
+    SELECT t.account_id, e.instance_id, e.state, sum(e.rows)
+    FROM (SELECT account_id, new_instance_id, new_state, old_instance_id, old_state, count(*) AS rows
+        FROM moved GROUP BY 1, 2, 3, 4, 5) t
+    CROSS JOIN LATERAL (VALUES (new_instance_id, new_state, t.rows), (old_instance_id, old_state, -t.rows))
+        e (instance_id, state, rows)
+    WHERE e.instance_id IS NOT NULL AND e.state IN ({", ".join(f"'{state}'" for state in QUEUE_STATES)})
+    GROUP BY 1, 2, 3 HAVING sum(e.rows) <> 0
+    ON CONFLICT (account_id, instance_id, state) DO UPDATE SET value = q.value + excluded.value
+    RETURNING new.value
+)"""
+# As in volume.py: whether a queue was ever longer than nothing depends on the batches. A few rows for each instance.
+CLEAR_QUEUES: Final = "DELETE FROM queue_counter WHERE account_id = ANY($1::uuid[]) AND value = 0"
 # A campaign's failures are dispatches that ended failed, whether or not a message existed. Answers the recipients whose
 # dispatches changed; what tells nothing new is not written.
 UPSERT: Final = f"""
@@ -173,7 +189,11 @@ WITH moved AS (
         OR (d.subject_id IS NULL AND excluded.subject_id IS NOT NULL)
         OR (d.recipient_id IS NULL AND excluded.recipient_id IS NOT NULL)
     RETURNING new.account_id, new.recipient_id, new.subject_id AS new_subject_id, old.subject_id AS old_subject_id,
-        {_FAILED.format(side="new")} AS new_failed, {_FAILED.format(side="old")} AS old_failed
-), {_COUNTED}
-SELECT account_id, recipient_id, EXISTS (SELECT FROM counted WHERE value = 0) FROM moved
+        {_FAILED.format(side="new")} AS new_failed, {_FAILED.format(side="old")} AS old_failed,
+        new.instance_id AS new_instance_id, {EFFECTIVE_STATE.replace("d.", "new.")} AS new_state,
+        old.instance_id AS old_instance_id, {EFFECTIVE_STATE.replace("d.", "old.")} AS old_state
+), {_COUNTED}, {_QUEUED}
+SELECT account_id, recipient_id, EXISTS (SELECT FROM counted WHERE value = 0),
+    EXISTS (SELECT FROM queued WHERE value = 0)
+FROM moved
 """

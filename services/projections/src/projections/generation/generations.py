@@ -19,6 +19,7 @@ TABLES: Final[dict[str, str]] = {
     "answer": "account_id, dispatch_id",
     "reply": "account_id, message_id",
     "campaign_counter": "account_id, campaign_id, measure, reason",
+    "queue_counter": "account_id, instance_id, state",
     "volume": "account_id, scope, scope_id, quarter, measure",
     "instance": "account_id, id",
     "contact_record": "account_id, id",
