@@ -1,6 +1,7 @@
 """`pombo`: brings the system up on one machine, runs campaigns through its API, audits and measures it."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +24,12 @@ app.add_typer(campaigns.app, name="campaign")
 app.command("login")(campaigns.login)
 EXPECTED = (BackingUnavailable, StackFailed, Stuck, Refused, Incomplete, NotSignedIn, httpx.ConnectError)
 INTERRUPTED = 130
+
+
+class Matrix(StrEnum):
+    DRAWN = "drawn"
+    SHORT = "short"
+    FULL = "full"
 
 
 @app.command()
@@ -49,7 +56,10 @@ def demo(
 @app.command()
 def audit(folder: Annotated[Path, typer.Argument(help="a run's folder, as the demo names it")]) -> None:
     """The invariants, checked again from what a run wrote down."""
-    findings = audit_folder(RunFolder(folder))
+    from pombo.chaos.verdict import audit_run, is_chaos_run
+
+    written = RunFolder(folder)
+    findings = audit_run(written)[0] if is_chaos_run(written) else audit_folder(written)
     print_findings(findings, Console())
     raise typer.Exit(exit_code(findings))
 
@@ -63,6 +73,39 @@ def bench(
     from pombo.bench.bench import bench as run_bench
 
     raise typer.Exit(run_bench(messages, rows, Console(stderr=True)))
+
+
+@app.command()
+def chaos(
+    matrix: Annotated[Matrix, typer.Option(help="short: what CI plays; full: each fault alone, all main pairs")] = (
+        Matrix.DRAWN
+    ),
+    runs: Annotated[int, typer.Option(min=1, help="of the drawn matrix: one for each seed from --seed on")] = 5,
+    seed: Annotated[int, typer.Option(help="of schedules, people and the simulator's chance")] = 1,
+    recipients: Annotated[int, typer.Option(min=20, help="people of one run, in all its campaigns")] = 1000,
+    only: Annotated[str, typer.Option(help="scenarios with this in their name")] = "",
+    results: Annotated[Path | None, typer.Option(help="JSON lines are appended; default: in .pombo")] = None,
+    keep_data: Annotated[bool, typer.Option(help="keep Kafka's and PostgreSQL's data folders")] = False,
+    until_runs: Annotated[int, typer.Option(min=0, help="drawn runs until the results file has so many")] = 0,
+    until_messages: Annotated[int, typer.Option(min=0, help="and so many messages")] = 0,
+) -> None:
+    """Faults by the seed on a running system, and the audit after every run; one line for each."""
+    from pombo.chaos.chaos import ChaosWishes
+    from pombo.chaos.chaos import chaos as run_chaos
+
+    wishes = ChaosWishes(matrix, runs, seed, recipients, only, results, keep_data, until_runs, until_messages)
+    raise typer.Exit(run_chaos(wishes, Console()))
+
+
+@app.command("chaos-report")
+def chaos_report(
+    results: Annotated[Path, typer.Option(exists=True, help="JSON lines of chaos runs")],
+    into: Annotated[Path, typer.Option(exists=True, help="Markdown file with the marks of the report")],
+) -> None:
+    """The tables of a document, made anew from the results file."""
+    from pombo.chaos.report import write_report
+
+    write_report(results, into)
 
 
 @payloads_app.command("check")

@@ -1,7 +1,9 @@
 """The invariants as functions over what was written down. No I/O, no clock: doctored logs are tests."""
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from uuid import UUID
 
 from pombo.audit.deliveries import Deliveries
 from pombo.audit.finding import Finding, found
@@ -85,8 +87,13 @@ def _contradictions(recipient: Recipient, standing: list[bool]) -> list[str]:
     return []
 
 
-def at_most_once(plan: Plan, deliveries: Deliveries, witness: Witness) -> Finding:
-    """2: per dispatch at most one send that the provider may have taken, those reported failed later aside."""
+def at_most_once(
+    plan: Plan, deliveries: Deliveries, witness: Witness, ambiguous: Mapping[UUID, int] | None = None
+) -> Finding:
+    """2: per dispatch at most one send that the provider may have taken, those reported failed later aside.
+
+    Under `at_least_once` one more for each attempt that was told as ambiguous (`ambiguous`, where it is known).
+    """
     failed_later = witness.failed_later
     attempts = repeated = 0
     wrong: list[str] = []
@@ -99,8 +106,18 @@ def at_most_once(plan: Plan, deliveries: Deliveries, witness: Witness) -> Findin
             wrong.append(f"dispatch {dispatch}: {len(maybe)} possibly accepted sends ({fates})")
     counted = f"{len(deliveries.sends)} dispatches, {attempts} sends, {repeated} dispatches tried again after a refusal"
     if plan.at_least_once:
-        return found("2", "at least once: possible duplicates named", counted, (), wrong)
+        unnamed = _unnamed(deliveries, failed_later, ambiguous) if ambiguous is not None else []
+        return found("2", "at least once: possible duplicates named", counted, unnamed, wrong)
     return found("2", "at most one possibly accepted send", counted, wrong)
+
+
+def _unnamed(deliveries: Deliveries, failed_later: frozenset[str], ambiguous: Mapping[UUID, int]) -> list[str]:
+    wrong: list[str] = []
+    for dispatch, sends in deliveries.sends.items():
+        taken = sum(send.accepted and send.message_id not in failed_later for send in sends)
+        if taken > 1 + (named := ambiguous.get(dispatch, 0)):
+            wrong.append(f"dispatch {dispatch}: {taken} accepted sends, {named} attempts were told as ambiguous")
+    return wrong
 
 
 def rates(plan: Plan, witness: Witness) -> Finding:

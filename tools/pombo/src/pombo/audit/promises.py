@@ -16,7 +16,10 @@ _VARIABLE = re.compile(r"\{\{\s*([^{}|]*?)\s*(?:\|([^{}]*))?\}\}")
 
 @dataclass(frozen=True, slots=True)
 class NumberLimits:
-    """What one number may send: messages in any second, to one person (GCRA), people in any 24 h (None = any)."""
+    """What one number may send: messages in any second, to one person (GCRA), people in any 24 h (None = any).
+
+    Numbers of one `portfolio` share the last of these.
+    """
 
     number: str
     kind: str
@@ -24,6 +27,7 @@ class NumberLimits:
     pair_per_minute: float
     pair_burst: int
     unique_24h: int | None
+    portfolio: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ def read_plan(data: Mapping[str, Any]) -> Plan:
                 number["pair_per_minute"],
                 number["pair_burst"],
                 number["unique_24h"],
+                number.get("portfolio"),
             )
             for number in data["numbers"]
         ),

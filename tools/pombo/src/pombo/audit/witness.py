@@ -59,11 +59,12 @@ class Inbound:
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """Everything since the last start or reset of the simulator."""
+    """Everything since the last start or reset of the simulator. `answered`: requests whose answer reached a socket."""
 
     sends: tuple[Send, ...]
     webhooks: tuple[Webhook, ...]
     inbound: tuple[Inbound, ...]
+    answered: frozenset[int] = frozenset()
 
     @property
     def failed_later(self) -> frozenset[str]:
@@ -90,6 +91,7 @@ def read_witness(lines: Iterable[str]) -> Witness:
     sends: list[Send] = []
     webhooks: list[Webhook] = []
     inbound: list[Inbound] = []
+    answered: set[int] = set()
     for line in lines:
         try:
             fact = json.loads(line)
@@ -98,14 +100,16 @@ def read_witness(lines: Iterable[str]) -> Witness:
         match fact["event"]:
             case "request_open":
                 sends.append(_send(fact))
+            case "request_closed" if fact.get("how") == "answered":
+                answered.add(fact["request"])
             case "webhook":
                 items = tuple((str(item[0]), str(item[1])) for item in fact["items"])
                 webhooks.append(Webhook(fact["provider"], items, fact["http_status"]))
             case "inbound":
                 inbound.append(_inbound(fact))
             case "control" if fact.get("what") == "reset":
-                sends, webhooks, inbound = [], [], []
-    return Witness(tuple(sends), tuple(webhooks), tuple(inbound))
+                sends, webhooks, inbound, answered = [], [], [], set()
+    return Witness(tuple(sends), tuple(webhooks), tuple(inbound), frozenset(answered))
 
 
 def read_pauses(lines: Iterable[str]) -> tuple[Pause, ...]:

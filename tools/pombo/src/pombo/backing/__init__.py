@@ -5,12 +5,13 @@ POMBO_POSTGRES_ADMIN_DSN) → containers when POMBO_BACKING=docker → processes
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Protocol, assert_never
 
 from pombo.backing.databases import Database, clone_database, drop_database, prepare_database
 from pombo.backing.failures import BackingUnavailable
-from pombo.backing.kafka import LocalKafka
+from pombo.backing.kafka import Door, LocalKafka
 from pombo.backing.outside import kafka_address, needed_kafka, needed_postgres, postgres_address
 from pombo.backing.postgres import LocalPostgres
 
@@ -18,6 +19,7 @@ __all__ = [
     "Backing",
     "BackingUnavailable",
     "Database",
+    "Door",
     "KafkaServer",
     "Mode",
     "PostgresServer",
@@ -89,13 +91,19 @@ class Backing:
         self.stop()
 
 
-def start_backing(data_dir: Path, *, mode: Mode = "auto", die_with_parent: bool = False) -> Backing:
-    """Start both on `data_dir`; what an earlier run left running there is taken over.
+def start_backing(
+    data_dir: Path,
+    *,
+    mode: Mode = "auto",
+    die_with_parent: bool = False,
+    kafka_doors: Mapping[str, Door] | None = None,
+) -> Backing:
+    """Start both on `data_dir`; what an earlier run left running there is taken over. `kafka_doors`: of a local one.
 
     Raises `BackingUnavailable` with the remedy; then nothing of it is left running.
     """
     postgres = postgres_server(data_dir, mode=mode, die_with_parent=die_with_parent)
-    kafka = kafka_server(data_dir, mode=mode, die_with_parent=die_with_parent)
+    kafka = kafka_server(data_dir, mode=mode, die_with_parent=die_with_parent, doors=kafka_doors)
     backing = Backing(kafka, postgres)
     try:
         postgres.start()
@@ -106,7 +114,13 @@ def start_backing(data_dir: Path, *, mode: Mode = "auto", die_with_parent: bool 
     return backing
 
 
-def kafka_server(data_dir: Path, *, mode: Mode = "auto", die_with_parent: bool = False) -> KafkaServer:
+def kafka_server(
+    data_dir: Path,
+    *,
+    mode: Mode = "auto",
+    die_with_parent: bool = False,
+    doors: Mapping[str, Door] | None = None,
+) -> KafkaServer:
     """The broker of `data_dir`, not started."""
     match _chosen(mode, kafka_address()):
         case "environment":
@@ -116,7 +130,7 @@ def kafka_server(data_dir: Path, *, mode: Mode = "auto", die_with_parent: bool =
 
             return docker_kafka(data_dir)
         case "local":
-            return LocalKafka(data_dir, die_with_parent=die_with_parent)
+            return LocalKafka(data_dir, die_with_parent=die_with_parent, doors=doors)
         case unknown:
             assert_never(unknown)
 

@@ -8,6 +8,8 @@ import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -25,14 +27,29 @@ HEAP_DEFAULT = "384m"
 JVM_OPTIONS_DEFAULT = "-XX:+UseSerialGC -XX:TieredStopAtLevel=1"
 
 
-class LocalKafka:
-    """A broker process. `start` again after `stop` or `kill` finds the same data on the same port."""
+@dataclass(frozen=True, slots=True)
+class Door:
+    """One more listener: the broker listens on `port` and tells those who come in there that it is on `told_port`
+    (a client goes on with the address that it is told, so a proxy must be the one)."""
 
-    def __init__(self, data_dir: Path, *, die_with_parent: bool = False) -> None:
+    port: int
+    told_port: int
+
+
+class LocalKafka:
+    """A broker process. `start` again after `stop` or `kill` finds the same data on the same port.
+
+    `doors`: further listeners by name (capital letters).
+    """
+
+    def __init__(
+        self, data_dir: Path, *, die_with_parent: bool = False, doors: Mapping[str, Door] | None = None
+    ) -> None:
         self.data_dir = made_folder(data_dir)
         self.port = kept_port(self.data_dir, "kafka")
         self._controller_port = kept_port(self.data_dir, "kafka_controller")
         self._die_with_parent = die_with_parent
+        self._doors = dict(doors or {})
         self._process: psutil.Process | None = None
 
     @property
@@ -91,7 +108,9 @@ class LocalKafka:
     def _write_properties(self) -> Path:
         properties = self.data_dir / "server.properties"
         properties.write_text(
-            server_properties(self.data_dir / "kafka", port=self.port, controller_port=self._controller_port)
+            server_properties(
+                self.data_dir / "kafka", port=self.port, controller_port=self._controller_port, doors=self._doors
+            )
         )
         return properties
 
@@ -122,15 +141,21 @@ class LocalKafka:
                 raise StartFailed(f"Kafka was not ready in {READY_WITHIN_S} s", processes.tail(self.log))
 
 
-def server_properties(log_dir: Path, *, port: int, controller_port: int) -> str:
+def server_properties(
+    log_dir: Path, *, port: int, controller_port: int, doors: Mapping[str, Door] | None = None
+) -> str:
     """One node that is broker and controller. Topics are made by us, never by a typing error."""
+    doors = doors or {}
+    listeners = {"PLAINTEXT": port, **{name: door.port for name, door in doors.items()}}
+    told = {"PLAINTEXT": port, **{name: door.told_port for name, door in doors.items()}}
     return "\n".join(
         [
             "process.roles=broker,controller",
             "node.id=1",
             f"controller.quorum.voters=1@{HOST}:{controller_port}",
-            f"listeners=PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller_port}",
-            f"advertised.listeners=PLAINTEXT://{HOST}:{port}",
+            f"listeners={_addresses(listeners)},CONTROLLER://{HOST}:{controller_port}",
+            f"advertised.listeners={_addresses(told)}",
+            "listener.security.protocol.map=" + ",".join(f"{name}:PLAINTEXT" for name in (*listeners, "CONTROLLER")),
             "controller.listener.names=CONTROLLER",
             f"log.dirs={log_dir}",
             "num.partitions=1",
@@ -153,6 +178,10 @@ def server_properties(log_dir: Path, *, port: int, controller_port: int) -> str:
             "",
         ]
     )
+
+
+def _addresses(ports: Mapping[str, int]) -> str:
+    return ",".join(f"{name}://{HOST}:{port}" for name, port in ports.items())
 
 
 def answers_metadata(host: str, port: int) -> bool:

@@ -29,7 +29,10 @@ class NotConnected(StackFailed):
 
 @dataclass(frozen=True, slots=True)
 class NumberPlan:
-    """One number of the pool. `per_second`: the limit that no window may pass; `max_users`: bound people."""
+    """One number of the pool. `per_second`: the limit that no window may pass; `max_users`: bound people.
+
+    `graph_number`: the id at Meta behind an evolution_cloud number. `portfolio`: shares the limit of people in 24 h.
+    """
 
     kind: str
     id: str
@@ -40,10 +43,13 @@ class NumberPlan:
     unique_24h: int | None = 100_000
     max_users: int = EVERYBODY
     behaviour: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
+    graph_number: str = GRAPH_NUMBER
+    portfolio: str | None = None
 
     @property
     def name(self) -> str:
-        return f"Aura {self.kind}"
+        return self.title or f"Aura {self.kind}"
 
     @property
     def limits(self) -> dict[str, Any]:
@@ -68,6 +74,7 @@ class PoolNumber:
     pair_per_minute: float
     pair_burst: int
     unique_24h: int | None
+    portfolio: str | None = None
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -106,6 +113,7 @@ def add_number(
         pair_per_minute=plan.pair_per_minute,
         pair_burst=plan.pair_burst,
         unique_24h=plan.unique_24h,
+        portfolio=plan.portfolio,
     )
 
 
@@ -123,6 +131,7 @@ def _add_meta(
         callback_url=f"{addresses.webhooks}/api/webhook/meta",
         limits={"mps": plan.per_second, "unique_24h": plan.unique_24h},
         behaviour=dict(plan.behaviour),
+        **({"portfolio": plan.portfolio} if plan.portfolio else {}),
     )
     credentials = {"access_token": token, "app_secret": app_secret, "verify_token": verify_token}
     return _instance(plan, api, addresses, known, phone_number_id=plan.id, credentials=credentials)
@@ -136,10 +145,10 @@ def _add_evolution(
     if plan.kind == "evolution_cloud":
         token = secrets.token_urlsafe(24)
         fields["credentials"]["access_token"] = token
-        fields["phone_number_id"] = GRAPH_NUMBER
+        fields["phone_number_id"] = plan.graph_number
         # The number at Meta behind the gateway: its throughput holds.
         simulator.add_number(
-            kind="meta", id=GRAPH_NUMBER, phone=plan.phone, token=token, limits={"mps": plan.per_second}
+            kind="meta", id=plan.graph_number, phone=plan.phone, token=token, limits={"mps": plan.per_second}
         )
     instance = _instance(plan, api, addresses, known, **fields)
     _connect(api, plan)
@@ -185,6 +194,7 @@ def _instance(
             "server_url": addresses.simulator,
             "phone_number": plan.phone,
             "max_users": plan.max_users,
+            "portfolio_id": plan.portfolio,
             "limits": plan.limits,
             **fields,
         },

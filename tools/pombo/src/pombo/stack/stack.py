@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-from pombo.backing import Backing, prepare_database, processes, start_backing
+from pombo.backing import Backing, Door, prepare_database, processes, start_backing
 from pombo.backing.folders import kept_port
 from pombo.stack.failures import PythonMissing, ServiceFailed
 from pombo.stack.folder import RunFolder
@@ -25,12 +25,14 @@ SIMULATOR = "simulator"
 EVOLUTION_KEY = "evolution-global-key"
 
 Tell = Callable[[str], None]
+Environment = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Wishes:
     """What one run wants otherwise than another: settings by service, the simulator's configuration.
 
+    `kafka_doors`: further listeners of a local Kafka. `reroute`: last word on what a service is told (proxies).
     `die_with_parent`: the kernel ends our processes when we are killed (Linux; from the main thread only).
     """
 
@@ -40,6 +42,8 @@ class Wishes:
     time_scale: float = 1.0
     trace_everything: bool = False
     die_with_parent: bool = True
+    kafka_doors: Mapping[str, Door] = field(default_factory=dict)
+    reroute: Callable[[Service, Environment], Environment] = lambda _, told: told
 
 
 class Stack:
@@ -69,7 +73,11 @@ class Stack:
         check_packages()
         try:
             self._tell("starting Kafka and PostgreSQL")
-            self._backing = start_backing(self.folder.data, die_with_parent=self.wishes.die_with_parent)
+            self._backing = start_backing(
+                self.folder.data,
+                die_with_parent=self.wishes.die_with_parent,
+                kafka_doors=self.wishes.kafka_doors,
+            )
             roles = prepare_database(self.backing.postgres_dsn_admin, self.secrets.database_password)
             self._addresses = self._choose_addresses(roles)
             self._make_processes()
@@ -166,7 +174,7 @@ class Stack:
         found["TELEMETRY__SAMPLE_RATIO"] = "1" if self.wishes.trace_everything else "0"
         if self.wishes.trace_everything:
             found["TELEMETRY__SPANS_FILE"] = str(self.folder.spans / f"{service.value}.jsonl")
-        return found | dict(self.wishes.settings.get(service, {}))
+        return dict(self.wishes.reroute(service, found | dict(self.wishes.settings.get(service, {}))))
 
     def _choose_addresses(self, roles: Mapping[str, str]) -> Addresses:
         def port(name: str) -> int:

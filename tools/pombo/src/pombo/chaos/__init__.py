@@ -1,0 +1,1 @@
+"""The chaos test: real processes, seeded faults, and the audit after every run."""
