@@ -46,8 +46,8 @@ _Place = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """At least once from Kafka, effect once in PostgreSQL. Batches start at least `linger_ms` apart, and nothing is
-    fetched in between, so under load batches and fetches grow; a lone record is handled at once."""
+    """At least once from Kafka, effect once in PostgreSQL. A lone record is handled at once; fetches are `linger_ms`
+    apart, and none starts before the last is handled: it would wait for idle partitions and hold up the busy ones."""
 
     group: str
     topics: tuple[Topic, ...]
@@ -69,11 +69,8 @@ def create_offsets() -> list[str]:
     return [
         """
         CREATE TABLE consumer_offset (
-          consumer_group text NOT NULL,
-          topic text NOT NULL,
-          partition int NOT NULL,
-          next_offset bigint NOT NULL CHECK (next_offset >= 0),
-          PRIMARY KEY (consumer_group, topic, partition)
+          consumer_group text NOT NULL, topic text NOT NULL, partition int NOT NULL,
+          next_offset bigint NOT NULL CHECK (next_offset >= 0), PRIMARY KEY (consumer_group, topic, partition)
         )
         """
     ]
@@ -143,19 +140,22 @@ class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def read(self) -> None:
         clock = asyncio.get_running_loop().time
-        tell_at = clock() + _TELL_KAFKA_S
+        next_at, tell_at, batch_max = 0.0, clock() + _TELL_KAFKA_S, self.subscription.batch_max
+        held: frozenset[TopicPartition] = frozenset()
         while not self.stopping.is_set():
             if missing := self.consumer.assignment() - self.positions.keys():
                 await self._position(missing)
             self.ready.set(f"inbox {self.subscription.group}", self.joined)
-            fetched = await self.consumer.getmany(timeout_ms=_POLL_MS, max_records=self.subscription.batch_max)
+            fetched = await self.consumer.getmany(timeout_ms=0 if held else _POLL_MS, max_records=batch_max)
+            if fetched and not held:
+                held, next_at = self.consumer.assignment(), clock() + self.subscription.linger_ms / 1000
+                self.consumer.pause(*held)
             if batch := self._in_order(fetched):
-                next_at = clock() + self.subscription.linger_ms / 1000
-                paused = self.consumer.assignment() if len(batch) < self.subscription.batch_max else frozenset()
-                self.consumer.pause(*paused)
                 await self._apply_all(batch)
-                await pause(self.stopping, next_at - clock() if paused else 0)
-                self.consumer.resume(*(paused & self.consumer.assignment()))
+            if held and sum(map(len, fetched.values())) < batch_max:
+                await pause(self.stopping, next_at - clock())
+                self.consumer.resume(*(held & self.consumer.assignment()))
+                held = frozenset()
             if clock() >= tell_at:
                 tell_at = clock() + _TELL_KAFKA_S
                 await self._tell_kafka()
@@ -292,7 +292,7 @@ def _consumer(group: str, settings: KafkaSettings) -> Any:
         session_timeout_ms=settings.session_timeout_ms,
         heartbeat_interval_ms=settings.session_timeout_ms // 4,
         metadata_max_age_ms=10_000,
-        fetch_max_wait_ms=1000,
+        fetch_max_wait_ms=250,
     )
 
 
