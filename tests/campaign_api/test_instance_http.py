@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from campaign_api import consumers
+from campaign_api.instance.trouble import explain
 from campaign_parts import Bench, Person, bench, heard
 from chassis.lifecycle import utc_now
 from contracts.instances import (
@@ -14,6 +15,7 @@ from contracts.instances import (
     InstanceBanned,
     InstanceConfigured,
     InstanceConnected,
+    InstanceConnecting,
     InstanceDisconnected,
     InstanceLimitsChanged,
 )
@@ -168,6 +170,32 @@ async def test_health_moves_the_instance(api: Bench, ana: Person) -> None:
     await hear(api, ana, instance_id, InstanceBanned(reason="spam", at=utc_now()))
     await hear(api, ana, instance_id, InstanceDisconnected(reason="banned", at=utc_now()))
     assert (await ana.client.get(url)).json()["status"] == "banned"
+
+
+async def test_a_refused_connection_says_what_to_do(api: Bench, ana: Person) -> None:
+    instance_id = await ana.instance()
+    url = f"/api/instances/{instance_id}"
+    assert (await ana.client.get(url)).json()["last_error"] is None
+    await hear(api, ana, instance_id, InstanceConnecting(at=utc_now()))
+    await hear(api, ana, instance_id, BreakerOpened(reason="connecting", at=utc_now()))
+    assert (await ana.client.get(url)).json()["last_error"] is None
+    await hear(api, ana, instance_id, InstanceDisconnected(reason="credentials", at=utc_now()))
+    shown = (await ana.client.get(url)).json()["last_error"]
+    assert (shown["reason"], shown["text"]) == (
+        "credentials",
+        "The provider refuses the credentials. Enter new ones.",
+    )
+    assert (await ana.client.get("/api/instance/status")).json()["lastError"] == shown
+    await hear(api, ana, instance_id, InstanceConnecting(at=utc_now()))
+    assert (await ana.client.get(url)).json()["last_error"] is None
+    await hear(api, ana, instance_id, InstanceDisconnected(reason="disconnected", at=utc_now()))
+    assert (await ana.client.get(url)).json()["last_error"] is None
+
+
+@pytest.mark.parametrize("reason", ["401", "qr_code_limit", "provider_busy", "permission", "Device was removed"])
+def test_every_reason_has_words(reason: str) -> None:
+    assert explain(reason).endswith(".")
+    assert len(explain(reason)) > 30
 
 
 async def test_health_of_an_instance_that_is_gone_does_no_harm(api: Bench, ana: Person) -> None:

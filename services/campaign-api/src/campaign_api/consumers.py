@@ -19,6 +19,7 @@ from campaign_api.contact import lifecycle as contact_lifecycle
 from campaign_api.event_store import decide_in
 from campaign_api.instance import instance as instances
 from campaign_api.instance import store as instance_store
+from campaign_api.instance.trouble import trouble_of
 from campaign_api.operation import store as operation_store
 from chassis.database import driver
 from chassis.inbox import Subscription
@@ -121,7 +122,8 @@ class Health:
             if account_id is None or not isinstance(event, InstanceHealthEvent):
                 continue
             instance_id = UUID(record.key)
-            await instance_store.note_health(connection, account_id, instance_id, _columns(event), event.at)
+            columns = _columns(event) | trouble_of(event)
+            await instance_store.note_health(connection, account_id, instance_id, columns, event.at)
             decide = _configuration_change(event)
             if decide is not None:
                 stream, now = instance_store.stream(account_id, instance_id), self.now()

@@ -261,6 +261,7 @@ async def status(
         pairingCode=shown.pairing_code,
         phoneNumber=shown.phone_number,
         instanceId=shown.id,
+        lastError=shown.last_error,
     )
 
 

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from campaign_api.instance.instance import WEBHOOK_KEY
 from campaign_api.instance.tiers import Tier
+from campaign_api.instance.trouble import explain
 from contracts.instances import InstanceConfigured, Limits, OperationalStatus, ProviderKind
 
 
@@ -91,12 +92,21 @@ class Connecting(BaseModel):
     instanceName: str  # noqa: N815
 
 
+class Trouble(BaseModel):
+    """Why it does not send. `reason` is for programs; `text` tells a person what happened and what to do."""
+
+    reason: str
+    text: str
+    at: datetime
+
+
 class ConnectionState(BaseModel):
     status: Literal["connected", "disconnected", "connecting"]
     qrCode: str | None = None  # noqa: N815
     pairingCode: str | None = None  # noqa: N815
     phoneNumber: str | None = None  # noqa: N815
     instanceId: UUID  # noqa: N815
+    lastError: Trouble | None = None  # noqa: N815
 
 
 class WebhookKey(BaseModel):
@@ -132,6 +142,7 @@ class Instance(BaseModel):
     breaker: str | None
     breaker_until: datetime | None
     quality: str | None
+    last_error: Trouble | None
     webhook_url: str | None
     last_event_at: datetime | None
     user_id: UUID | None
@@ -164,6 +175,9 @@ def shown(row: Any, configuration: InstanceConfigured, current_users: int = 0) -
         breaker=row["breaker"],
         breaker_until=row["breaker_until"],
         quality=row["quality"],
+        last_error=Trouble(reason=row["trouble"], text=explain(row["trouble"]), at=row["trouble_at"])
+        if row["trouble"]
+        else None,
         webhook_url=configuration.webhook_url,
         last_event_at=row["last_event_at"],
         user_id=configuration.owner_id,

@@ -18,7 +18,8 @@ from contracts.topics import INSTANCES
 Row: TypeAlias = Record
 _COLUMNS = (
     "id, version, name, is_default, gateway_instance, configuration::text AS configuration, connection_status,"
-    " connected_phone, qr_code, pairing_code, throttled_rate, breaker, breaker_until, quality, last_event_at,"
+    " connected_phone, qr_code, pairing_code, throttled_rate, breaker, breaker_until, quality, trouble, trouble_at,"
+    " last_event_at,"
     " created_at, updated_at"
 )
 
@@ -108,6 +109,8 @@ async def note_health(
     """Columns by name; an older report than the last one changes nothing. Names come from our own code only."""
     names = sorted(changes)
     assignments = ", ".join(f"{name} = ${index}" for index, name in enumerate(names, start=4))
+    if "trouble" in changes:
+        assignments += f", trouble_at = {'NULL' if changes['trouble'] is None else '$3'}"
     await (await driver(connection)).execute(
         f"UPDATE instance SET {assignments}, last_event_at = $3"  # noqa: S608
         " WHERE account_id = $1 AND id = $2 AND (last_event_at IS NULL OR last_event_at <= $3)",
