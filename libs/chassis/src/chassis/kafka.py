@@ -164,8 +164,10 @@ class Producer:
         client = self._client
         acknowledgements = _Acknowledgements(len(records))
         for record in records:
-            await _enqueue(client, record, acknowledgements)
-        self._poll_soon(client)
+            while not _enqueued(client, record, acknowledgements):
+                client.poll(0)
+                await asyncio.sleep(_POLL_S)
+        self._poll_after(self._settings.linger_ms / 1000, client)
         try:
             await acknowledgements.all_told
         except errors.KafkaError:
@@ -176,17 +178,17 @@ class Producer:
         for topic, count in Counter(record.topic for record in records).items():
             published.labels(topic).inc(count)
 
-    def _poll_soon(self, client: Any) -> None:
+    def _poll_after(self, delay_s: float, client: Any) -> None:
         if client not in self._polled:
             self._polled.add(client)
-            asyncio.get_running_loop().call_later(_POLL_S, self._poll, client)
+            asyncio.get_running_loop().call_later(delay_s + _POLL_S, self._poll, client)
 
     def _poll(self, client: Any) -> None:
         """Tells the waiting what became of their records; comes again for as long as any is on its way."""
         self._polled.remove(client)
         client.poll(0)
         if len(client):
-            self._poll_soon(client)
+            self._poll_after(0, client)
 
     def _new_client(self) -> Any:
         return confluent_kafka.Producer(
@@ -230,19 +232,17 @@ class _Acknowledgements:
             self.all_told.set_exception(self._error)
 
 
-async def _enqueue(client: Any, record: Encoded, acknowledgements: _Acknowledgements) -> None:
-    while True:
-        try:
-            client.produce(
-                record.topic, record.value, record.key, headers=record.headers, on_delivery=acknowledgements.told
-            )
-            return
-        except BufferError:
-            client.poll(0)
-            await asyncio.sleep(_POLL_S)
-        except KafkaException as error:
-            acknowledgements.told(error.args[0], None)
-            return
+def _enqueued(client: Any, record: Encoded, acknowledgements: _Acknowledgements) -> bool:
+    """False if the queue is full: to be tried again when some of it was acknowledged."""
+    try:
+        client.produce(
+            record.topic, record.value, record.key, headers=record.headers, on_delivery=acknowledgements.told
+        )
+    except BufferError:
+        return False
+    except KafkaException as error:
+        acknowledgements.told(error.args[0], None)
+    return True
 
 
 def _translated(error: Any) -> errors.KafkaError:

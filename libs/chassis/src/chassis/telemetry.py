@@ -18,7 +18,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, ParentBased, TraceIdRatioBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -77,15 +77,18 @@ REGISTRY = CollectorRegistry()
 _registered: dict[str, Counter | Gauge | Histogram] = {}
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _provider = TracerProvider(sampler=ALWAYS_OFF, shutdown_on_exit=False)  # until configured: ids, but nothing recorded
+_sampled_below = 0  # as the sampler decides, for the many traces whose ids alone go on
 _propagator = TraceContextTextMapPropagator()
 
 
 def configure(service: str, settings: TelemetrySettings) -> None:
     """Once per process, before anything logs."""
     _configure_logs(service, settings.log_level)
-    global _provider
+    global _provider, _sampled_below
+    sampler = TraceIdRatioBased(settings.sample_ratio)
+    _sampled_below = sampler.bound
     _provider = TracerProvider(
-        sampler=ParentBased(TraceIdRatioBased(settings.sample_ratio)),
+        sampler=ParentBased(sampler),
         resource=Resource.create({"service.name": service}),
     )
     if settings.spans_file is not None:
@@ -150,7 +153,7 @@ def current_traceparent() -> str:
     if context.is_valid:
         return _format(context)
     trace_id = random.getrandbits(128) or 1
-    sampled = _provider.sampler.should_sample(None, trace_id, "root").decision == Decision.RECORD_AND_SAMPLE
+    sampled = trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < _sampled_below
     return f"00-{trace_id:032x}-{random.getrandbits(64) or 1:016x}-{int(sampled):02x}"
 
 
