@@ -46,7 +46,7 @@ async def test_after_a_crash_every_dispatch_has_its_outcome_and_was_sent_at_most
         instance_id = await add_number(stage, messages_per_second=40, target_per_second=40)
         first = stage.senders.start(CRASH_AT=point)
         dispatches = {str(key) for key in await stage.queue(instance_id, MESSAGES)}
-        await eventually(lambda: first.popen.poll() is not None, deadline_s=90)
+        await eventually(lambda: first.popen.poll() is not None, deadline_s=180)
         assert first.popen.returncode == KILLED
         stage.senders.start()
 
@@ -55,7 +55,7 @@ async def test_after_a_crash_every_dispatch_has_its_outcome_and_was_sent_at_most
             await stage.release_again()
             return bool(dispatches == stage.dispatches(MessageSent, MessageResolved))
 
-        await eventually(all_ended, deadline_s=120)
+        await eventually(all_ended, deadline_s=240)
 
         sends = _sends(stage)
         assert set(sends.values()) == {1}, "the provider accepted each at most once"
@@ -88,7 +88,7 @@ async def test_a_crash_point_is_not_there_outside_test_mode(make_stage: Callable
             await stage.release_again()
             return bool(dispatches == stage.dispatches(MessageSent))
 
-        await eventually(all_sent, deadline_s=90)
+        await eventually(all_sent, deadline_s=180)
         assert sender.popen.poll() is None
 
 

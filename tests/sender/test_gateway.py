@@ -1,12 +1,19 @@
 """The HTTP client against a server of raw sockets: what it proves, and that it never sends anything twice."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import UUID
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from contracts.instances import InstanceConfigured
 from providers.protocol import Accepted, Account, Ambiguous, Content, NotSent, OutboundMessage, SendOutcome
@@ -32,7 +39,7 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(answer: Answer) -> AsyncIterator[Server]:
+async def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     here = Server()
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,7 +56,7 @@ async def serving(answer: Answer) -> AsyncIterator[Server]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     here.port = server.sockets[0].getsockname()[1]
     try:
         yield here
@@ -58,14 +65,16 @@ async def serving(answer: Answer) -> AsyncIterator[Server]:
 
 
 @asynccontextmanager
-async def sending(port: int, **changes: object) -> AsyncIterator[Callable[[], Awaitable[SendOutcome]]]:
+async def sending(
+    port: int, *, scheme: str = "http", token: str = "t", **changes: object
+) -> AsyncIterator[Callable[[], Awaitable[SendOutcome]]]:
     fields = {"allowed_hosts": (f"127.0.0.1:{port}",), "text_timeout_s": 0.5, **changes}
     gateway = Gateway(settings(**fields))
     await gateway.open()
-    url = f"http://127.0.0.1:{port}"
+    url = f"{scheme}://127.0.0.1:{port}"
     number = Instance(
         UUID(int=3), ACCOUNT, InstanceConfigured(name="n", provider="meta_cloud", server_url=url),
-        Account("meta_cloud", server_url=url, phone_number_id="1", credentials={"access_token": "t"}),
+        Account("meta_cloud", server_url=url, phone_number_id="1", credentials={"access_token": token}),
         PROVIDERS["meta_cloud"], Rate(1, 0), Rate(1, 0), 8, "instance:3", None, True, None, 1,
     )  # fmt: skip
     try:
@@ -161,3 +170,77 @@ async def test_a_private_address_that_is_not_listed_is_never_connected_to() -> N
     async with serving(accept) as server, sending(server.port, allowed_hosts=()) as send:
         assert await send() == NotSent("address_forbidden")
     assert server.connections == 0
+
+
+@pytest.mark.parametrize("kept", [b"", b"HTTP/1.1 100 Continue\r\n\r\n"])
+async def test_an_answer_in_chunks_or_after_an_interim_one_is_read_whole(kept: bytes) -> None:
+    async def in_chunks(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: int) -> None:
+        writer.write(kept + b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for part in (ACCEPTED[:20], ACCEPTED[20:]):
+            await asyncio.sleep(0.01)
+            writer.write(f"{len(part):x}\r\n".encode() + part + b"\r\n")
+        writer.write(b"0\r\n\r\n")
+
+    async with serving(in_chunks) as server, sending(server.port) as send:
+        assert isinstance(await send(), Accepted)
+        assert isinstance(await send(), Accepted)
+    assert (server.connections, len(server.requests)) == (1, 2)
+
+
+async def test_an_answer_that_is_no_http_proves_nothing() -> None:
+    async def babble(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: int) -> None:
+        writer.write(b"220 mail.example.org ESMTP\r\n\r\n")
+
+    async with serving(babble) as server, sending(server.port) as send:
+        assert isinstance(await send(), Ambiguous)
+    assert len(server.requests) == 1
+
+
+async def test_an_answer_that_nobody_asked_for_is_not_taken_for_the_next_one() -> None:
+    async def twice(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: int) -> None:
+        writer.write(reply("200 OK", ACCEPTED) + reply("200 OK", ACCEPTED.replace(b"wamid.1", b"wamid.2")))
+
+    async with serving(twice) as server, sending(server.port) as send:
+        for _ in range(2):
+            outcome = await send()
+            assert isinstance(outcome, Accepted)
+            assert outcome.provider_message_id == "wamid.1"
+    assert server.connections == 2
+
+
+async def test_credentials_with_a_line_break_never_leave() -> None:
+    async with serving(accept) as server, sending(server.port, token="t\r\nX-Injected: 1") as send:
+        assert await send() == NotSent("connect_failed")
+    assert server.connections == 0
+
+
+async def test_a_server_whose_certificate_nobody_vouches_for_gets_nothing(tmp_path: Path) -> None:
+    async with (
+        serving(accept, self_signed(tmp_path)) as server,
+        sending(server.port, scheme="https", connect_tries=1) as send,
+    ):
+        assert await send() == NotSent("connect_failed")
+    assert server.requests == []
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
+    return context

@@ -47,7 +47,7 @@ async def test_every_queued_message_is_sent_once_and_within_the_limit(make_stage
             await stage.release_again()
             return len(stage.dispatches(MessageSent)) == 200
 
-        await eventually(all_sent, deadline_s=120)
+        await eventually(all_sent, deadline_s=180)
 
         opened = stage.simulator.lines("request_open")
         assert Counter(line["label"].rpartition(":")[0] for line in opened) == dict.fromkeys(map(str, dispatches), 1)
@@ -65,7 +65,7 @@ async def test_a_killed_sender_sends_nothing_twice_and_statuses_settle_what_was_
         instance_id = await add_number(stage, messages_per_second=80, target_per_second=80)
         first = stage.senders.start()
         dispatches = await stage.queue(instance_id, 200)
-        await eventually(lambda: len(stage.simulator.lines("request_open")) >= 80, deadline_s=120)
+        await eventually(lambda: len(stage.simulator.lines("request_open")) >= 80, deadline_s=180)
         first.kill()
         stage.senders.start()
 
@@ -77,7 +77,7 @@ async def test_a_killed_sender_sends_nothing_twice_and_statuses_settle_what_was_
             await stage.release_again()
             return settled()
 
-        await eventually(reported, deadline_s=120)
+        await eventually(reported, deadline_s=180)
 
         opened = stage.simulator.lines("request_open")
         left = Counter(line["label"].rpartition(":")[0] for line in opened)
@@ -106,7 +106,7 @@ async def test_after_gate_closed_nothing_of_the_campaign_leaves(make_stage: Call
         stage.senders.start()
         campaign = uuid4()
         await stage.queue(instance_id, 200, campaign_id=campaign)
-        await eventually(lambda: len(stage.simulator.lines("request_open")) >= 20, deadline_s=120)
+        await eventually(lambda: len(stage.simulator.lines("request_open")) >= 20, deadline_s=180)
         asked = outgoing(
             topics.CAMPAIGNS, str(campaign), CampaignPausing(run_epoch=1), source="campaign-api",
             account_id=ACCOUNT, time=datetime.now(UTC), stream_version=5,
@@ -133,7 +133,7 @@ async def test_refused_credentials_stop_the_instance_and_keep_its_messages(make_
         def told() -> bool:
             return bool(stage.of(BreakerOpened)) and len(stage.dispatches(MessageFailed, MessageReturned)) == 60
 
-        await eventually(told, deadline_s=120)
+        await eventually(told, deadline_s=180)
 
         assert {(event.reason, event.until) for event in stage.of(BreakerOpened)} == {("credentials", None)}
         failed = stage.of(MessageFailed)
@@ -143,7 +143,7 @@ async def test_refused_credentials_stop_the_instance_and_keep_its_messages(make_
 
         # A person entered other credentials: whoever waits for the instance must hear that it may go on.
         await stage.producer.publish([configured(instance_id, stage.simulator.url, "entered anew")])
-        await eventually(lambda: bool(stage.of(BreakerClosed)), deadline_s=120)
+        await eventually(lambda: bool(stage.of(BreakerClosed)), deadline_s=180)
 
 
 async def test_a_throttled_number_rests_and_its_retries_do_not_count(make_stage: Callable[..., Any]) -> None:
@@ -159,7 +159,7 @@ async def test_a_throttled_number_rests_and_its_retries_do_not_count(make_stage:
             answered = stage.dispatches(MessageFailed, MessageReturned)
             return fine <= stage.dispatches(MessageSent) and throttled <= answered and bool(stage.of(InstanceThrottled))
 
-        await eventually(told, deadline_s=120)
+        await eventually(told, deadline_s=180)
 
         failed = stage.of(MessageFailed)
         assert {(event.reason, event.counts) for event in failed} == {("number_rate", False)}

@@ -5,11 +5,9 @@ The client never sends a request again by itself; only what provably did not lea
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import aiohttp
-from aiohttp.abc import AbstractStreamWriter
-from yarl import URL
 
 from providers.protocol import (
     HttpRequest,
@@ -20,21 +18,13 @@ from providers.protocol import (
     read_transport_failure,
 )
 from sender.gateway.egress import CheckedResolver, Egress, ForbiddenAddress
+from sender.gateway.exchange import Answer, NotConnected, ResponseTooLarge, Route, exchange, make_route, write_head
 from sender.settings import Settings
 from sender.work import Instance
 
 RETRY_BASE_S = 0.05
 RETRY_MAX_S = 1.0
-URLS_KEPT = 10_000
-Answer = tuple[int, Mapping[str, str], bytes]
-
-
-class ResponseTooLarge(Exception):
-    """The answer is longer than any provider's: it is not read, so it proves nothing."""
-
-
-class NotConnected(Exception):
-    """No connection was made: no byte of the request left."""
+ROUTES_KEPT = 10_000
 
 
 class Gateway:
@@ -44,31 +34,22 @@ class Gateway:
         self._settings = settings
         self._on_departure = on_departure
         self._egress = Egress(settings.allowed_hosts)
-        self._checked: dict[str, URL] = {}
-        self._session: aiohttp.ClientSession | None = None
+        self._routes: dict[str, Route] = {}
+        self._connector: aiohttp.TCPConnector | None = None
 
     async def open(self) -> None:
-        connector = aiohttp.TCPConnector(
+        self._connector = aiohttp.TCPConnector(
             limit=0,
             keepalive_timeout=self._settings.keep_alive_s,
             resolver=CheckedResolver(self._egress),
             ttl_dns_cache=10,
             happy_eyeballs_delay=None,
         )
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=True,
-            trust_env=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-            max_line_size=16_384,
-            max_field_size=16_384,
-        )
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        if self._connector is not None:
+            await self._connector.close()
+            self._connector = None
 
     async def send(
         self,
@@ -106,15 +87,14 @@ class Gateway:
     ) -> Answer:
         """Raises ForbiddenAddress, and NotConnected if nothing left; anything else leaves it open whether something
         did."""
-        url = self._check(request.url)
-        headers = dict(request.headers)
-        if traceparent is not None:
-            headers["traceparent"] = traceparent
+        route = self._route(request.url)
+        headers = request.headers if traceparent is None else {**request.headers, "traceparent": traceparent}
+        content = write_head(request.method, route.url, headers, request.body) + request.body
         deadline_s = asyncio.get_running_loop().time() + total_s
         delay_s, left_s = RETRY_BASE_S, total_s
         for left in reversed(range(self._settings.connect_tries)):
             try:
-                return await self._try(request, url, headers, left_s, departed)
+                return await self._try(route, content, left_s, departed)
             except NotConnected:
                 # Decorrelated jitter, within the one deadline that the ledger's time-out was made from.
                 delay_s = min(RETRY_MAX_S, random.uniform(RETRY_BASE_S, delay_s * 3))
@@ -124,52 +104,30 @@ class Gateway:
             await asyncio.sleep(delay_s)
         raise NotConnected
 
-    def _check(self, address: str) -> URL:
+    def _route(self, address: str) -> Route:
         """The rule looks at the text alone, so once is enough; names are checked whenever they are resolved."""
-        url = self._checked.get(address)
-        if url is None:
+        route = self._routes.get(address)
+        if route is None:
             self._egress.check_url(address)
-            if len(self._checked) >= URLS_KEPT:
-                self._checked.clear()
-            url = self._checked[address] = URL(address)
-        return url
+            if len(self._routes) >= ROUTES_KEPT:
+                self._routes.clear()
+            route = self._routes[address] = make_route(address)
+        return route
 
-    async def _try(
-        self, request: HttpRequest, url: URL, headers: dict[str, str], left_s: float, departed: Callable[[], None]
-    ) -> Answer:
-        if self._session is None:
+    async def _try(self, route: Route, content: bytes, left_s: float, departed: Callable[[], None]) -> Answer:
+        if self._connector is None:
             raise NotConnected("the client is closed")
-        body = _Body(request.body, departed, self._on_departure) if request.body else None
-        timeout = aiohttp.ClientTimeout(total=left_s, sock_connect=self._settings.connect_timeout_s)
-        try:
-            async with self._session.request(
-                request.method, url, data=body, headers=headers, timeout=timeout, allow_redirects=False
-            ) as response:
-                return response.status, response.headers, await self._read(response)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, ForbiddenAddress) as error:
-            raise NotConnected(type(error).__name__) from error
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        limit = self._settings.response_max_bytes
-        if response.content_length is not None and response.content_length > limit:
-            raise ResponseTooLarge
-        body = await response.content.read(limit + 1)
-        while len(body) <= limit and not response.content.at_eof():
-            body += await response.content.read(limit + 1 - len(body))
-        if len(body) > limit:
-            raise ResponseTooLarge
-        return body
+        def leave() -> None:
+            departed()
+            self._on_departure()
 
-
-class _Body(aiohttp.BytesPayload):
-    """Calls `departed` just before it is written with the head: after waiting for the loop and for a connection."""
-
-    def __init__(self, body: bytes, departed: Callable[[], None], written: Callable[[], None]) -> None:
-        super().__init__(body, content_type="application/json")
-        self._departed = departed
-        self._written = written  # by us: the loop sends the bytes a moment later
-
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
-        self._departed()
-        await super().write_with_length(writer, content_length)
-        self._written()
+        return await exchange(
+            self._connector,
+            route,
+            content,
+            within_s=left_s,
+            connect_s=self._settings.connect_timeout_s,
+            size_max=self._settings.response_max_bytes,
+            departed=leave,
+        )

@@ -33,8 +33,9 @@ from providers.calls import (
 from providers.failures import NO_SUCH_INSTANCE, PROVIDER_BUSY
 from providers.protocol import Account, HttpRequest, Provider
 from providers.registry import PROVIDERS
-from sender.gateway.client import Gateway, NotConnected, ResponseTooLarge
+from sender.gateway.client import Gateway
 from sender.gateway.egress import ForbiddenAddress
+from sender.gateway.exchange import NotConnected, ResponseTooLarge
 from sender.instance.instances import Instances, read_config
 
 WEBHOOK_KEY = "webhook_key"

@@ -10,7 +10,8 @@ from chassis.database import Database, driver
 from chassis.lifecycle import utc_now
 from chassis.telemetry import log
 from providers.calls import Found
-from sender.gateway.client import Gateway, NotConnected, ResponseTooLarge
+from sender.gateway.client import Gateway
+from sender.gateway.exchange import NotConnected, ResponseTooLarge
 from sender.instance.instances import Instances
 from sender.ledger.attempt import WasAccepted
 from sender.settings import Settings
