@@ -7,10 +7,12 @@ from uuid import UUID
 import pytest
 
 from campaign_api import consumers
-from campaign_parts import Bench, Person, campaign_body, contacts, heard
+from campaign_parts import Bench, Person, bench, campaign_body, contacts, heard
 from chassis.lifecycle import utc_now
 from contracts.campaigns import CampaignStarted, RecipientsAdded
-from contracts.progress import CampaignDrained, GateClosed
+from contracts.operations import PlanPreviewRequested
+from contracts.progress import CampaignDrained, GateClosed, PlanPreviewed
+from pombo.backing import Database
 
 pytestmark = pytest.mark.postgres
 
@@ -138,6 +140,43 @@ async def test_pages_follow_the_link_header(ana: Person) -> None:
         seen += [campaign["name"] for campaign in answer.json()]
         url = answer.links["next"]["url"] if "next" in answer.links else ""
     assert seen == ["C4", "C3", "C2", "C1", "C0"]
+
+
+async def test_a_draft_shows_its_plan_before_it_starts(api_database: Database) -> None:
+    async with bench(api_database, answer_wait_s=20.0) as api:
+        ana = await api.admin()
+        campaign = await ana.campaign()
+
+        async def scheduler() -> None:
+            while not (asked := await requests(api, ana)):
+                await asyncio.sleep(0.01)
+            assert (asked[0].definition is not None, asked[0].recipient_count) == (True, 3)
+            found = PlanPreviewed(
+                request_id=asked[0].request_id,
+                by_instance={campaign["api_config_id"]: 3},
+                problems=("ends_after_validity", "instance_banned: x"),
+                estimated_end=utc_now(),
+            )
+            await report(api, ana, campaign["id"], found)
+
+        answer, _ = await asyncio.gather(ana.client.get(f"/api/campaigns/{campaign['id']}/check"), scheduler())
+    shown = answer.json()
+    assert (shown["ready"], shown["total_contacts"], shown["total_messages"]) == (True, 3, 3)
+    assert shown["by_instance"] == {campaign["api_config_id"]: 3}
+    assert shown["estimated_end"] is not None
+    assert ["valid_until" in problem for problem in shown["problems"]] == [True]
+
+
+async def test_what_cannot_start_is_not_planned(api: Bench, ana: Person) -> None:
+    draft = (await ana.client.post("/api/campaigns", json={"name": "Rascunho"})).json()
+    shown = (await ana.client.get(f"/api/campaigns/{draft['id']}/check")).json()
+    assert (shown["ready"], shown["missing"]) == (False, ["instance", "messages", "contacts"])
+    assert (shown["by_instance"], shown["estimated_end"]) == (None, None)
+    assert await requests(api, ana) == []
+
+
+async def requests(api: Bench, person: Person) -> list[PlanPreviewRequested]:
+    return [event for _, _, event in await api.outbox(person.account_id) if isinstance(event, PlanPreviewRequested)]
 
 
 async def test_a_clone_has_the_audience_under_ids_of_its_own(api: Bench, ana: Person) -> None:

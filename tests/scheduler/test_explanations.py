@@ -139,3 +139,18 @@ async def test_a_preview_sends_nothing_and_tells_instances_problems_and_end(on: 
     assert preview.problems == (f"instance_banned: {banned}",)
     assert preview.estimated_end is not None
     assert await on.turn() == []
+
+
+@pytest.mark.postgres
+async def test_a_campaign_that_nobody_started_is_previewed_from_what_the_request_tells(on: Bench) -> None:
+    one, two = await add_instance(on, rate=10), await add_instance(on, rate=10)
+    request = PlanPreviewRequested(
+        request_id=uuid4(), campaign_id=uuid4(), definition=definition([one, two]), recipient_count=1001
+    )
+    await on.tell(topics.OPERATIONS, (ACCOUNT, request))
+    ((_, preview),) = await on.events(PlanPreviewed)
+    assert isinstance(preview, PlanPreviewed)
+    assert sorted(preview.by_instance.values()) == [500, 501]
+    assert preview.problems == ()
+    assert preview.estimated_end is not None
+    assert await on.turn() == []

@@ -3,6 +3,7 @@
 from typing import Literal
 from uuid import UUID
 
+from contracts.campaigns import Definition
 from contracts.envelope import Event
 
 HoldScope = Literal["everything", "account", "instance", "template"]
@@ -55,8 +56,12 @@ class ExplainRequested(Event):
 
 
 class PlanPreviewRequested(Event):
+    """Before the start the scheduler knows nothing of the campaign: `definition` and `recipient_count` tell it."""
+
     request_id: UUID
     campaign_id: UUID
+    definition: Definition | None = None
+    recipient_count: int = 0
 
 
 OperationEvent = (

@@ -21,10 +21,16 @@ from contracts.operations import PlanPreviewRequested
 from contracts.topics import CAMPAIGN_API, OPERATIONS
 
 POLL_S = 0.05
+# What only the scheduler can tell; all else of its list is told by `look` already.
+_PROBLEMS = {
+    "no_usable_instance": "no instance of the campaign can send now",
+    "hours_never_open": "the allowed hours and weekdays never open",
+    "ends_after_validity": "it would not be through before valid_until: what is left then expires",
+}
 
 
 async def look(connection: AsyncConnection, account_id: UUID, row: store.Row) -> dict[str, Any]:
-    definition = Definition.model_validate_json(row["definition"], extra="ignore")
+    definition = store.definition_of(row)
     audience = await store.audience_row(connection, account_id, row["id"])
     total = audience["recipient_count"] if audience else 0
     known = await instances.kinds(connection, definition.pool)
@@ -43,6 +49,7 @@ async def look(connection: AsyncConnection, account_id: UUID, row: store.Row) ->
     blank = blanks(definition.steps, audience["filled"] if audience else {}, total)
     return {
         "total_contacts": total,
+        "total_messages": total * len(definition.steps),
         "ready": not missing and not faults_of(definition),
         "missing": missing,
         "blank_variables": blank,
@@ -65,10 +72,17 @@ async def _preview(
     return []
 
 
-async def ask_plan(parts: Parts, principal: Principal, campaign_id: UUID) -> dict[str, Any]:
-    """Recipients by instance and the estimated end, where the scheduler answers in time."""
+async def ask_plan(
+    parts: Parts, principal: Principal, campaign_id: UUID, definition: Definition | None, recipient_count: int
+) -> dict[str, Any]:
+    """Recipients by instance, the estimated end and what would stop it, where the scheduler answers in time.
+
+    `definition`: of a campaign that was not started yet.
+    """
     request_id, now = uuid4(), parts.now()
-    event = PlanPreviewRequested(request_id=request_id, campaign_id=campaign_id)
+    event = PlanPreviewRequested(
+        request_id=request_id, campaign_id=campaign_id, definition=definition, recipient_count=recipient_count
+    )
     async with parts.web.transaction(account_id=principal.account_id) as connection:
         record = outgoing(
             OPERATIONS,
@@ -83,7 +97,11 @@ async def ask_plan(parts: Parts, principal: Principal, campaign_id: UUID) -> dic
     data = await wait_for_answer(parts, principal, request_id)
     if data is None:
         return {}
-    return {"by_instance": data["by_instance"], "estimated_end": data.get("estimated_end")}
+    return {
+        "by_instance": data["by_instance"],
+        "estimated_end": data.get("estimated_end"),
+        "problems": [text for problem in data["problems"] if (text := _PROBLEMS.get(problem))],
+    }
 
 
 async def wait_for_answer(parts: Parts, principal: Principal, request_id: UUID) -> dict[str, Any] | None:

@@ -219,7 +219,7 @@ async def clone(parts: Parts, principal: Principal, source_id: UUID, campaign_id
         row = await store.one(connection, source_id)
         if row is None:
             raise not_found("Campaign")
-        original = Definition.model_validate_json(row["definition"], extra="ignore")
+        original = store.definition_of(row)
         definition = original.model_copy(update={"name": name or original.name, "owner_id": principal.user_id})
         made = await apply(
             connection,

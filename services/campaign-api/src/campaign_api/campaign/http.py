@@ -123,7 +123,7 @@ async def change(
 ) -> models.Campaign:
     """Only what is given changes."""
     row = await _check_visible(parts, principal, campaign_id)
-    whole = _merged(Definition.model_validate_json(row["definition"], extra="ignore"), row["scheduled_at"], body)
+    whole = _merged(store.definition_of(row), row["scheduled_at"], body)
     version = etags.read(expected)
     warnings = await drafting.edit(
         parts,

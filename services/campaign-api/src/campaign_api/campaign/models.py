@@ -156,9 +156,14 @@ class CampaignDone(BaseModel):
 
 
 class CampaignCheck(BaseModel):
-    """`blank_variables`: unknown or empty ones -> for how many recipients. `preview`: rendered for the first one."""
+    """`blank_variables`: unknown or empty ones -> for how many recipients. `preview`: rendered for the first one.
+
+    The plan as it would be now: recipients `by_instance` and `estimated_end`; null where nothing is ready to be
+    planned, or the scheduler did not answer in time.
+    """
 
     total_contacts: int
+    total_messages: int
     ready: bool
     missing: list[str]
     blank_variables: dict[str, int]

@@ -15,7 +15,6 @@ from campaign_api.door.idempotency import IdempotentRoute
 from campaign_api.door.parts import Here, Parts
 from campaign_api.door.principal import Operator, Principal
 from campaign_api.door.problems import responses
-from contracts.campaigns import Definition
 
 POLL_S = 0.03
 router = APIRouter(prefix="/api", tags=["campaigns"], route_class=IdempotentRoute)
@@ -42,7 +41,7 @@ async def start(campaign_id: UUID, principal: Operator, parts: Here, response: R
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
         row = await visible(connection, campaign_id)
         if row["status"] in ("draft", "scheduled"):
-            await drafting.check(connection, Definition.model_validate_json(row["definition"], extra="ignore"))
+            await drafting.check(connection, store.definition_of(row))
         audience = await store.audience(connection, principal.account_id, campaign_id)
         recorded = await apply(
             connection,
@@ -130,5 +129,11 @@ async def check(campaign_id: UUID, principal: Operator, parts: Here) -> models.C
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
         row = await visible(connection, campaign_id)
         found: dict[str, Any] = await checking.look(connection, principal.account_id, row)
-    plan = await checking.ask_plan(parts, principal, campaign_id) if row["status"] not in ("draft", "scheduled") else {}
-    return models.CampaignCheck(**found, **plan)
+    if row["status"] in ("draft", "scheduled"):
+        definition = store.definition_of(row) if found["ready"] else None
+        asked = definition is not None
+    else:
+        definition, asked = None, True
+    plan = await checking.ask_plan(parts, principal, campaign_id, definition, found["total_contacts"]) if asked else {}
+    problems = [*found["problems"], *plan.get("problems", [])]
+    return models.CampaignCheck(**(found | plan | {"problems": problems}))

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from asyncpg import Record
 
+from campaign_api.campaign import store
 from campaign_api.campaign.models import AudienceReport, Campaign, policy_shown, steps_shown
-from contracts.campaigns import Definition
 
 
 def shown(
@@ -14,7 +14,7 @@ def shown(
     audience: Record | None = None,
     warnings: Sequence[str] = (),
 ) -> Campaign:
-    definition = Definition.model_validate_json(row["definition"], extra="ignore")
+    definition = store.definition_of(row)
     return Campaign(
         id=row["id"],
         name=row["name"],

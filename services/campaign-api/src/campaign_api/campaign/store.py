@@ -14,7 +14,7 @@ from campaign_api.campaign.recipients import Audience as Assembled
 from campaign_api.campaign.recipients import Chunk
 from campaign_api.event_store import Recorded, Stream
 from chassis.database import driver
-from contracts.campaigns import CampaignStarted
+from contracts.campaigns import CampaignStarted, Definition
 from contracts.topics import CAMPAIGNS
 
 Row: TypeAlias = Record
@@ -59,6 +59,10 @@ async def write(connection: AsyncConnection, stream: Stream, recorded: Recorded[
         now if campaign.status in FINAL else None,
         now,
     )
+
+
+def definition_of(row: Row) -> Definition:
+    return Definition.model_validate_json(row["definition"], extra="ignore")
 
 
 async def one(connection: AsyncConnection, campaign_id: UUID) -> Row | None:

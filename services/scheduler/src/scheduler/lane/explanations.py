@@ -99,22 +99,27 @@ class Explanations:
         return [_told("instance", wait, instance_id=locked.instance_id) for wait in waits]
 
     async def preview(self, raw: asyncpg.Connection, account_id: UUID, request: PlanPreviewRequested) -> PlanPreviewed:
-        """Sticky contacts count where they are bound; the others spread over the usable instances with room."""
-        runs = await self._runs(raw, account_id, {request.campaign_id})
-        run = runs.get(request.campaign_id)
-        if run is None:
-            return PlanPreviewed(request_id=request.request_id, by_instance={}, problems=("unknown_campaign",))
+        """Sticky contacts count where they are bound; the others, before the start all, spread over the usable
+        instances with room."""
+        definition, audience = request.definition, list[Row | dict[str, Any]]()
+        if definition is None:
+            runs = await self._runs(raw, account_id, {request.campaign_id})
+            if request.campaign_id not in runs:
+                return PlanPreviewed(request_id=request.request_id, by_instance={}, problems=("unknown_campaign",))
+            definition = runs[request.campaign_id].definition
+            audience += await raw.fetch(_AUDIENCE, account_id, request.campaign_id)
+        elif request.recipient_count:
+            audience.append({"instance_id": None, "opted_out": False, "people": request.recipient_count})
         now: datetime = await raw.fetchval("SELECT statement_timestamp()")
-        policy, steps = run.definition.policy, max(1, len(run.definition.steps))
-        pool = await raw.fetch(_POOL, account_id, list(run.definition.pool))
-        audience = await raw.fetch(_AUDIENCE, account_id, request.campaign_id)
+        policy, steps = definition.policy, max(1, len(definition.steps))
+        pool = await raw.fetch(_POOL, account_id, list(definition.pool))
         usable = [row for row in pool if lanes.why_stopped(row) is None]
         counts = await _spread(raw, usable or pool, audience)
         rates = {row["instance_id"]: row["rate"] or lanes.UNKNOWN_RATE for row in pool}
         loads = [Load(count * steps, rates[instance_id]) for instance_id, count in counts.items()]
         problems = [f"instance_{lanes.why_stopped(row)}: {row['instance_id']}" for row in pool if row not in usable]
         problems += [] if usable else ["no_usable_instance"]
-        problems += [] if run.definition.steps else ["no_steps"]
+        problems += [] if definition.steps else ["no_steps"]
         problems += [] if audience else ["no_recipients"]
         opted_out = sum(row["people"] for row in audience if row["opted_out"])
         problems += [f"opted_out: {opted_out}"] if opted_out else []
@@ -184,7 +189,9 @@ def _told(
     }
 
 
-async def _spread(raw: asyncpg.Connection, pool: Sequence[Row], audience: Sequence[Row]) -> dict[UUID, int]:
+async def _spread(
+    raw: asyncpg.Connection, pool: Sequence[Row], audience: Sequence[Row | dict[str, Any]]
+) -> dict[UUID, int]:
     """Expected people by instance: exact for the bound ones, by share of the room for the others."""
     counts = {row["instance_id"]: 0 for row in pool}
     if not counts:
