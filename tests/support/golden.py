@@ -124,7 +124,8 @@ def breaks(folder: Path, types: Types) -> list[str]:
             for version, content in committed(folder, event_type, kind):
                 problems += _breaks(event_type, version, content, types)
         for version, lists in committed(folder, event_type, "-choices"):
-            _, complete = committed(folder, event_type, "")[0]
+            # The newest of its version: a list may stand in a field that came later.
+            complete = [content for of, content in committed(folder, event_type, "") if of == version][-1]
             for path, values in lists.items():
                 for value in values:
                     changed = _with_value(complete, path.split("."), value)
