@@ -16,7 +16,7 @@ from projection_parts import project, shuffle, split
 from projections import registers
 from projections.campaign import counters, dispatches, recipients, replies
 from projections.campaign import lifecycle as campaigns
-from projections.contact import contacts, people
+from projections.contact import allocations, contacts, people
 from projections.conversation import conversations, message_rows, messages
 
 pytestmark = pytest.mark.postgres
@@ -141,10 +141,12 @@ FAULTS = [
     sql("conversations: the profile name of the last message read", conversations, "UPSERT",
         "OR (excluded.profile_at, excluded.profile_name) > (c.profile_at, c.profile_name)",
         "OR excluded.profile_at IS NOT NULL"),
+    sql("allocations: the last word read wins", allocations, "UPSERT",
+        "WHERE (excluded.allocated_at, excluded.event_id) > (a.allocated_at, a.event_id)", ""),
     Fault("contacts: aliases are not followed further", contacts, "group", _no_transitive),
     sql("contacts: who was merged stays beside the person", people, "_LEAVE", "WHERE", "WHERE false AND"),
     sql("contacts: who shares an alias is not looked up", people, "_SHARING",
-        "AND other.alias = own.alias", "AND other.alias = own.alias AND other.contact_id = own.contact_id"),
+        "AND alias = own.alias", "AND alias = own.alias AND contact_id = own.contact_id"),
 ]  # fmt: skip
 
 

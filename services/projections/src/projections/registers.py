@@ -72,7 +72,7 @@ async def read(
     wanted = sorted(places)
     found = await connection.fetch(
         f"SELECT t.account_id, t.id, to_jsonb(t)::text FROM unnest($1::uuid[], $2::uuid[]) w(account_id, id) "  # noqa: S608  a constant of ours
-        f"JOIN {table} t USING (account_id, id)",
+        f"CROSS JOIN LATERAL (SELECT * FROM {table} WHERE account_id = w.account_id AND id = w.id OFFSET 0) t",
         [account_id for account_id, _ in wanted],
         [row_id for _, row_id in wanted],
     )

@@ -34,13 +34,15 @@ def find_replies(sends: Iterable[CampaignSend], inbound: Iterable[datetime]) -> 
     return replied
 
 
-# By message_conversation. `at` is the later of sent_at and the echo's time: an hour more covers their difference.
+# By message_conversation, as in recipients.SUMMARIES. `at` is the later of sent_at and the echo's time: an hour more
+# covers their difference.
 _EXCHANGE: Final = """
 SELECT w.account_id, w.conversation_id, m.id, m.recipient_id, m.sent_at, m.message_at
 FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[]) w (account_id, conversation_id, low, high)
-JOIN message m ON m.account_id = w.account_id AND m.conversation_id = w.conversation_id
-    AND m.at BETWEEN w.low - interval '1 hour' AND w.high + interval '1 hour'
-WHERE m.campaign_id IS NOT NULL OR (m.direction = 'in' AND m.send_event IS NULL)
+CROSS JOIN LATERAL (SELECT * FROM message
+    WHERE conversation_id = w.conversation_id AND account_id IS NOT DISTINCT FROM w.account_id
+        AND at BETWEEN w.low - interval '1 hour' AND w.high + interval '1 hour'
+        AND (campaign_id IS NOT NULL OR (direction = 'in' AND send_event IS NULL)) OFFSET 0) m
 """
 _SET: Final = """
 INSERT INTO reply AS r (account_id, message_id, conversation_id, recipient_id, replied_at)

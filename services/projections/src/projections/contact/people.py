@@ -21,8 +21,10 @@ ON CONFLICT DO NOTHING
 _SHARING: Final = """
 SELECT DISTINCT other.account_id, other.alias, other.contact_id
 FROM unnest($1::uuid[], $2::uuid[]) w (account_id, contact_id)
-JOIN contact_alias own ON own.account_id = w.account_id AND own.contact_id = w.contact_id
-JOIN contact_alias other ON other.account_id = own.account_id AND other.alias = own.alias
+CROSS JOIN LATERAL (SELECT * FROM contact_alias
+    WHERE contact_id = w.contact_id AND account_id IS NOT DISTINCT FROM w.account_id OFFSET 0) own
+CROSS JOIN LATERAL (SELECT * FROM contact_alias
+    WHERE account_id = own.account_id AND alias = own.alias OFFSET 0) other
 """
 _JOIN: Final = """
 UPDATE contact_record c SET person_id = w.person_id

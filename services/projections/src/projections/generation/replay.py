@@ -17,6 +17,10 @@ from projections.generation.generations import Generation
 
 RECORDS_MAX: Final = 5000
 _POLL_MS: Final = 500
+# The tables grow from nothing within minutes: each of the large batches gets plans of its own.
+_ENTER: Final = """
+SELECT set_config('search_path', $1, true), go_by_key(), set_config('plan_cache_mode', 'force_custom_plan', true)
+"""
 
 Offsets = dict[TopicPartition, int]
 
@@ -91,7 +95,7 @@ class Replay:
         """One transaction; a batch that fails is halved, a record that fails alone was parked by the live consumer."""
         try:
             async with connection.transaction():
-                await connection.execute("SELECT set_config('search_path', $1, true), go_by_key()", self._generation)
+                await connection.execute(_ENTER, self._generation)
                 # A crash starts the rebuild anew; the commit that shows this generation makes it all durable.
                 await connection.execute("SET LOCAL synchronous_commit = off")
                 await self._component.apply(connection, records)
