@@ -154,6 +154,7 @@ def _result(played: Played, findings: Sequence[Finding], fields: dict[str, objec
         played.at,
         died=played.died,
         stalled_s=played.stalled_s,
+        timeline=played.timeline,
         recovery_s=played.recovery.took_s,
         bound_s=played.recovery.bound_s,
         took_s=round(played.took_s, 1),

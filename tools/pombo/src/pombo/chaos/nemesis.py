@@ -46,13 +46,17 @@ class Nemesis:
         self._simulator = simulator
         self._usual = dict(usual)  # the simulator's faults when nobody misbehaves
         self._campaigns = campaigns
+        # One person decides about a campaign at a time.
+        self._people = {campaign.campaign_id: threading.Lock() for campaign in campaigns}
         self._log = log
         self._threads = ThreadPoolExecutor(max_workers=AT_ONCE_MAX, thread_name_prefix="fault")
         self._running: list[Future[None]] = []
         self._misbehaviours: list[Mapping[str, Any]] = []
         self._lock = threading.Lock()
         self._turn = 0
+        self._began_s = time.monotonic()
         self.notes: list[str] = []
+        self.timeline: list[str] = []  # seconds of the run in which each fault was done, in the order of their ends
 
     def begin(self, fault: Fault) -> None:
         self._turn += 1
@@ -74,6 +78,7 @@ class Nemesis:
 
     def _do(self, fault: Fault, campaign: Started) -> None:
         self._log.note("fault_began", fault=described(fault))
+        began_s = time.monotonic() - self._began_s
         match fault:
             case Kill():
                 self._kill(fault)
@@ -97,12 +102,15 @@ class Nemesis:
             case Provider(_, shares, for_s):
                 self._misbehave(shares, for_s)
             case Pause(for_s):
-                self._say_if(campaign.pause_and_resume(for_s))
+                with self._people[campaign.campaign_id]:
+                    self._say_if(campaign.pause_and_resume(for_s))
             case Cancel():
-                self._say_if(campaign.cancel())
+                with self._people[campaign.campaign_id]:
+                    self._say_if(campaign.cancel())
             case never:
                 assert_never(never)
         self._log.note("fault_ended", fault=described(fault))
+        self.timeline.append(f"{began_s:.1f}–{time.monotonic() - self._began_s:.1f}")
 
     def _kill(self, fault: Kill) -> None:
         with self._keeper.only(fault.target):

@@ -23,6 +23,8 @@ HOLDS = "holds"
 class Result:
     """What one run was and what came of it. `notes`: faults that came too late or were not reached.
 
+    `timeline`: seconds of the run in which the faults were done, in the order of their ends.
+
     `stalled_s`: how long the machine stood still (others stopped us); the bound of recovery is so much longer.
     """
 
@@ -42,6 +44,7 @@ class Result:
     broken: dict[str, list[str]]
     rss_mib: dict[str, int]
     stalled_s: float = 0.0
+    timeline: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=dict)
 
