@@ -10,6 +10,7 @@ from chassis.database import driver
 from sender.ledger.attempt import NoAnswer, WasRejected
 from sender.ledger.delivery import Decision, Intend, Refuse
 from sender.settlement import evidence
+from sender.work import Group
 from sender_ledger import NUMBER, Ledger, number, works
 from sender_parts import ACCOUNT, queued
 
@@ -56,4 +57,20 @@ async def test_a_person_within_the_service_window_is_not_counted(ledger: Ledger)
         await evidence.open_windows(await driver(connection), {place: datetime.now(UTC) - timedelta(hours=23)})
     decisions = await ledger.intend([one, two], epoch, number(quota=1))
     assert [type(d) for d in decisions] == [Intend, Intend]
+    assert await ledger.read("SELECT used FROM quota") == [{"used": 1}]
+
+
+async def test_a_service_window_is_of_one_number_although_the_quota_is_shared(ledger: Ledger) -> None:
+    other = UUID(int=43)
+    epochs = {key: await ledger.own(f"sender-{key}", key) for key in (NUMBER, other)}
+    here, there = queued(1), queued(1, campaign_id=UUID(int=8))
+    async with ledger.database.transaction() as connection:
+        place = (ACCOUNT, NUMBER, works([here])[0].recipient)
+        await evidence.open_windows(await driver(connection), {place: datetime.now(UTC) - timedelta(hours=1)})
+    groups = [
+        Group(number(key, quota=1), epochs[key], works([one], key), [13.0])
+        for key, one in ((NUMBER, here), (other, there))
+    ]
+    admitted = await ledger.store.commit(groups)
+    assert [type(one.decisions[0]) for one in admitted] == [Intend, Intend]
     assert await ledger.read("SELECT used FROM quota") == [{"used": 1}]

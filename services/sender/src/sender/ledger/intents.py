@@ -4,6 +4,7 @@ Groups of several lanes share a transaction, because its round trips are what an
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import asyncpg
@@ -106,7 +107,8 @@ class IntentStore:
         for (instance_id, recipient), sent_at in locked.pairs.items():
             if instance_id == instance.instance_id:
                 pairs[recipient] = throttle.replay(sent_at, instance.pair_rate)
-        quota = locked.quotas.get(quota_key(group), Quota(limit=None))
+        exempt = frozenset(who for number, who in locked.windows if number == instance.instance_id)
+        quota = replace(locked.quotas.get(quota_key(group), Quota(limit=None)), exempt=exempt)
         loaded = Loaded(
             owner=owner,
             gates=locked.gates,
@@ -161,7 +163,7 @@ async def _charge(
         for group, admission in zip(groups, admissions, strict=True)
         for work, decision in zip(group.works, admission.decisions, strict=True)
         if isinstance(decision, Intend) and group.instance.quota_limit is not None
-        and work.recipient not in locked.quotas[quota_key(group)].exempt
+        and (group.instance.instance_id, work.recipient) not in locked.windows
     }  # fmt: skip
     keys = list(locked.quotas)
     await raw.execute(

@@ -65,7 +65,7 @@ LEFT JOIN LATERAL (SELECT last_at FROM quota_seen s WHERE s.account_id = k.accou
 GROUP BY 1, 2
 """
 _SEEN = """
-SELECT k.account_id, k.scope, k.recipient_key, extract(epoch FROM s.last_at)::float8 AS last_at,
+SELECT k.account_id, k.scope, k.instance_id, k.recipient_key, extract(epoch FROM s.last_at)::float8 AS last_at,
        w.open_until IS NOT NULL AS exempt
 FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::text[]) AS k(account_id, scope, instance_id, recipient_key)
 LEFT JOIN quota_seen s ON s.account_id = k.account_id AND s.scope = k.scope AND s.recipient_key = k.recipient_key
@@ -79,7 +79,8 @@ QuotaKey = tuple[UUID, str]
 
 @dataclass(slots=True)
 class Locked:
-    """What one transaction has loaded for all its groups."""
+    """What one transaction has loaded for all its groups. `windows`: (instance, recipient) with an open service window,
+    who does not count; the window is the number's own, also where numbers share a quota."""
 
     now_s: float = 0.0
     owners: dict[UUID, OwnerRow] = field(default_factory=dict)
@@ -88,6 +89,7 @@ class Locked:
     opted_out: set[tuple[UUID, str]] = field(default_factory=set)
     pairs: dict[tuple[UUID, str], list[float]] = field(default_factory=lambda: defaultdict(list))
     quotas: dict[QuotaKey, Quota] = field(default_factory=dict)
+    windows: set[tuple[UUID, str]] = field(default_factory=set)
 
 
 class MissingGate(Exception):
@@ -133,15 +135,14 @@ async def _load_quotas(raw: asyncpg.Connection, groups: Sequence[Group], locked:
         for work in group.works
     ]
     seen: dict[QuotaKey, dict[str, float]] = defaultdict(dict)
-    exempt: dict[QuotaKey, set[str]] = defaultdict(set)
     for row in await raw.fetch(_SEEN, *map(list, zip(*wanted, strict=True))):
         key = row["account_id"], row["scope"]
         if row["last_at"] is not None:
             seen[key][row["recipient_key"]] = row["last_at"]
         if row["exempt"]:
-            exempt[key].add(row["recipient_key"])
+            locked.windows.add((row["instance_id"], row["recipient_key"]))
     for key in keys:
-        locked.quotas[key] = Quota(limits[key], used[key], oldest.get(key), seen[key], frozenset(exempt[key]))
+        locked.quotas[key] = Quota(limits[key], used[key], oldest.get(key), seen[key])
 
 
 async def _load_ledger(raw: asyncpg.Connection, groups: Sequence[Group], locked: Locked) -> None:
