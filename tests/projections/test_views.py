@@ -33,6 +33,7 @@ COLUMNS = {
     "attendance_daily": "account_id date conversations_resolved first_response_mean_s",
     "instance_daily_volume": "account_id instance_id date messages_sent messages_received",
     "queue_statistics": "account_id instance_id pending processing dead_letters unresolved",
+    "instance_window": "account_id instance_id messages_sent",
     "sending_configurations": f"{WITH_IDS} user_id campaign_id min_delay_seconds max_delay_seconds "
     "pause_after_messages pause_duration_seconds max_retries daily_limit allowed_hours_start allowed_hours_end",
     "whatsapp_campaigns": f"{WITH_IDS} status",
@@ -66,7 +67,8 @@ async def test_every_view_can_be_read(worker: asyncpg.Connection) -> None:
         rows = {view: len(await worker.fetch(f"SELECT * FROM {view}")) for view in COLUMNS}
     finally:
         await transaction.rollback()
-    assert [view for view, count in rows.items() if not count] == []
+    # Nothing of these histories was sent within the last 24 hours.
+    assert [view for view, count in rows.items() if not count] == ["instance_window"]
 
 
 async def test_newer_states_map_onto_the_old_status(worker: asyncpg.Connection) -> None:

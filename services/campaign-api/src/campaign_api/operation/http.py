@@ -52,12 +52,13 @@ async def stats(
                 instance_id=row["instance_id"],
                 name=configuration.name if configuration else None,
                 tier=configuration.tier if configuration else None,
+                window_used=row["window_used"],
                 window_limit=configuration.limits.unique_per_24h if configuration else None,
                 breaker=instance["breaker"] if instance else None,
                 breaker_until=instance["breaker_until"] if instance else None,
             )
         )
-    return models.QueueStats(campaigns=_figures(rows, now), webhooks=models.QueueFigures(), instances=queues)
+    return models.QueueStats(campaigns=_figures(rows, now), webhooks=models.WebhookFigures(), instances=queues)
 
 
 def _figures(rows: Sequence[store.Row], now: datetime) -> models.QueueFigures:

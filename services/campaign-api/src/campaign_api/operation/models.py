@@ -24,19 +24,31 @@ class QueueFigures(BaseModel):
     rate: int = 0
 
 
+class WebhookFigures(BaseModel):
+    """One queue for all accounts: its length is among the installation's metrics, and null here."""
+
+    pending: int | None = None
+    processing: int | None = None
+    dead_letters: int | None = None
+    oldest_age_s: float | None = None
+    rate: int | None = None
+
+
 class InstanceQueue(QueueFigures):
+    """`window_used`: messages sent within 24 hours, at least as many as people reached; `window_limit`: of people."""
+
     instance_id: UUID | None
     name: str | None = None
     tier: str | None = None
     breaker: str | None = None
     breaker_until: datetime | None = None
     window_limit: int | None = None
-    window_used: int | None = None
+    window_used: int = 0
 
 
 class QueueStats(BaseModel):
     campaigns: QueueFigures
-    webhooks: QueueFigures
+    webhooks: WebhookFigures
     instances: list[InstanceQueue]
 
 

@@ -77,7 +77,7 @@ async def queue(connection: AsyncConnection, instance_id: UUID | None) -> Sequen
         )
         SELECT instance_id, coalesce(q.pending, 0) AS pending, coalesce(q.processing, 0) AS processing,
           coalesce(q.dead_letters, 0) AS dead_letters, coalesce(q.unresolved, 0) AS unresolved,
-          coalesce(l.sent, 0) AS sent_last_minute,
+          coalesce(l.sent, 0) AS sent_last_minute, coalesce(w.messages_sent, 0) AS window_used,
           CASE WHEN q.pending + q.processing > 0 THEN (
             SELECT min(c.started_at) FROM projections.campaigns c
             JOIN projections.campaign_statistics s ON s.campaign_id = c.id
@@ -86,6 +86,7 @@ async def queue(connection: AsyncConnection, instance_id: UUID | None) -> Sequen
               AND s.dispatches_pending + s.dispatches_queued > 0
           ) END AS oldest
         FROM projections.queue_statistics q FULL JOIN lately l USING (instance_id)
+        FULL JOIN projections.instance_window w USING (instance_id)
         WHERE $1::uuid IS NULL OR instance_id = $1
         """,
         instance_id,

@@ -1,0 +1,68 @@
+"""Queue figures over HTTP, from the read model's counters."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import asyncpg
+import pytest
+
+from campaign_parts import Person
+from pombo.backing import Database
+
+pytestmark = pytest.mark.postgres
+NOW = datetime.now(UTC)
+
+
+async def write(database: Database, statement: str, *arguments: object) -> None:
+    connection = await asyncpg.connect(database.admin_dsn)
+    try:
+        await connection.execute(statement, *arguments)
+    finally:
+        await connection.close()
+
+
+async def test_a_queue_tells_its_length_age_rate_and_window(api_database: Database, ana: Person, rival: Person) -> None:
+    campaign = await ana.campaign()
+    instance_id = UUID(campaign["api_config_id"])
+    for state, value in (("pending", 7), ("released", 2), ("failed", 1), ("unresolved", 3)):
+        await write(
+            api_database,
+            "INSERT INTO projections_g1.queue_counter VALUES ($1, $2, $3, $4)",
+            ana.account_id, instance_id, state, value,
+        )  # fmt: skip
+    await write(
+        api_database,
+        "INSERT INTO projections_g1.campaign (account_id, id, name, status, definition, run_epoch, started_at, deleted,"
+        " keys) VALUES ($1, $2, 'C', 'running', jsonb_build_object('pool', jsonb_build_array($3::text)), 1, $4, false,"
+        " '{}')",
+        ana.account_id, UUID(campaign["id"]), str(instance_id), NOW - timedelta(seconds=90),
+    )  # fmt: skip
+    await write(
+        api_database,
+        "INSERT INTO projections_g1.campaign_counter VALUES ($1, $2, 'dispatches_pending', '', 7)",
+        ana.account_id, UUID(campaign["id"]),
+    )  # fmt: skip
+    for seconds in (5, 50, 500):
+        await write(
+            api_database,
+            "INSERT INTO projections_g1.message (account_id, id, instance_id, send_event, campaign_id, sent_at)"
+            " VALUES ($1, $2, $3, $2, $4, $5)",
+            ana.account_id, uuid4(), instance_id, UUID(campaign["id"]),
+            datetime.now(UTC) - timedelta(seconds=seconds),
+        )  # fmt: skip
+    await write(
+        api_database,
+        "INSERT INTO projections_g1.volume VALUES ($1, 'instance', $2, date_bin('15 minutes', now(), '2000-01-01'),"
+        " 'sent', 3), ($1, 'instance', $2, now() - interval '2 days', 'sent', 1000)",
+        ana.account_id, instance_id,
+    )  # fmt: skip
+    shown = (await ana.client.get(f"/api/whatsapp/queue/stats?instanceId={instance_id}")).json()
+    [queue] = shown["instances"]
+    assert (queue["pending"], queue["processing"], queue["dead_letters"], queue["unresolved"]) == (7, 2, 1, 3)
+    assert (queue["rate"], queue["window_used"]) == (2, 3)
+    assert 60 < queue["oldest_age_s"] < 900
+    assert shown["campaigns"]["pending"] == 7
+    figures = (await ana.client.get(f"/api/campaigns/{campaign['id']}/statistics")).json()
+    assert figures["status"] == "draft"
+    assert (await ana.client.get(f"/api/whatsapp/queue/stats?instanceId={uuid4()}")).json()["instances"] == []
+    assert (await rival.client.get("/api/whatsapp/queue/stats")).json()["instances"] == []
