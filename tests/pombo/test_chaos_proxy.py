@@ -223,14 +223,30 @@ def test_after_any_toxic_new_connections_are_honest(proxies: Proxies, toxic: Tox
         assert said(client, b"fine") == b"fine"
 
 
-def test_a_target_that_is_away_looks_like_a_reset(echo: EchoServer) -> None:
-    nowhere = free_port()
-    with (
-        Proxies([Link(LINK, free_port(), nowhere)]) as proxies,
-        connected(proxies) as client,
-        pytest.raises(ConnectionResetError),
-    ):
-        client.recv(1)
+def test_while_the_target_is_away_clients_are_refused(echo: EchoServer) -> None:
+    target_port = free_port()
+    with Proxies([Link(LINK, free_port(), target_port)]) as proxies:
+        with connected(proxies) as first, pytest.raises(ConnectionResetError):  # it was not known to be away
+            first.recv(1)
+        with pytest.raises(ConnectionRefusedError):
+            connected(proxies)
+        with socket.create_server(("127.0.0.1", target_port)) as target:
+            client = _patiently_connected(proxies)
+            client.sendall(b"back")
+            target.settimeout(5)
+            heard = b""
+            while heard != b"back":  # the proxy's own look comes first
+                connection, _ = target.accept()
+                heard = connection.recv(4)
+            client.close()
+
+
+def _patiently_connected(proxies: Proxies) -> socket.socket:
+    for _ in range(100):
+        with contextlib.suppress(ConnectionRefusedError):
+            return connected(proxies)
+        time.sleep(0.05)
+    raise AssertionError("nobody listens again")
 
 
 def test_connections_that_ended_are_forgotten(proxies: Proxies) -> None:

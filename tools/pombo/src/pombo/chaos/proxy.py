@@ -10,11 +10,15 @@ from pombo.chaos.stream import Stream
 from pombo.chaos.toxics import CutAfter, HalfOpen, Latency, Reset, SlowBytes, Toxic
 
 HOST = "127.0.0.1"
+LOOK_FOR_TARGET_S = 0.1
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """Passes everything on until `poison`; `heal` ends it. All methods belong to the loop's thread."""
+    """Passes everything on until `poison`; `heal` ends it. All methods belong to the loop's thread.
+
+    While nobody listens at the target nobody listens here: clients are refused, as they would be there.
+    """
 
     def __init__(self, name: str, port: int, target_port: int, tasks: asyncio.TaskGroup, seed: int = 0) -> None:
         self.name = name
@@ -26,12 +30,14 @@ class Proxy:
         self._tasks = tasks
         self._connections: set[Connection] = set()
         self._server: asyncio.Server | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(lambda: Client(self), HOST, self.port, backlog=1024)
+        await self._listen()
 
     async def stop(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
         if self._server is not None:
             self._server.close()
         for connection in tuple(self._connections):
@@ -62,7 +68,29 @@ class Proxy:
         try:
             await loop.create_connection(lambda: Server(connection), HOST, self._target_port)
         except OSError:
-            connection.reset()  # as the target itself would have refused
+            connection.reset()
+            if self._server is not None and self._looking is None:
+                self._server.close()
+                self._looking = self._tasks.create_task(self._look_for_target())
+
+    async def _look_for_target(self) -> None:
+        while not await self._target_listens():  # noqa: ASYNC110  nobody tells us: there is nothing but to look
+            await asyncio.sleep(LOOK_FOR_TARGET_S)
+        await self._listen()
+        self._looking = None
+
+    async def _target_listens(self) -> bool:
+        loop = asyncio.get_running_loop()
+        try:
+            transport, _ = await loop.create_connection(asyncio.Protocol, HOST, self._target_port)
+        except OSError:
+            return False
+        transport.close()
+        return True
+
+    async def _listen(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(lambda: Client(self), HOST, self.port, backlog=1024)
 
 
 class Connection:
