@@ -91,6 +91,19 @@ async def test_a_report_that_fits_nothing_is_kept_until_its_message_is_known(led
     assert await ledger.read("SELECT * FROM evidence") == []
 
 
+async def test_what_was_kept_counts_before_a_failure_that_comes_after_it(ledger: Ledger) -> None:
+    """Delivered came before anyone knew whose it was, failed as soon as it was known: the message has arrived."""
+    epoch = await ledger.own()
+    now = datetime.now(UTC)
+    web, message = number(labelled=False), queued(1)
+    await ledger.intend([message], epoch, web)
+    await ledger.report(Report(ACCOUNT, NUMBER, "3EB0D", "delivered", now, now))
+    await ledger.record([message], epoch, WasAccepted("3EB0D", by="answer"))
+    await ledger.report(Report(ACCOUNT, NUMBER, "3EB0D", "failed", now, now, failure="cause_lost"))
+    assert await ledger.states() == {"accepted": 1}
+    assert await ledger.outbox() == []
+
+
 async def test_silence_ends_unresolved_and_evidence_still_counts_after_it(ledger: Ledger) -> None:
     epoch = await ledger.own()
     await ledger.intend([queued(1)], epoch)

@@ -99,6 +99,10 @@ class Report(NamedTuple):
 async def apply(connection: AsyncConnection, reports: Sequence[Report], now: datetime) -> list[Consequence]:
     """Settles what the reports prove; keeps those without a label that fit nothing yet."""
     raw = await driver(connection)
+    consequences: list[Consequence] = []
+    if any(report.fact == "failed" and report.key is None for report in reports):
+        # What came before it and was kept, because nobody knew whose it was, may show that the message had arrived.
+        consequences += await fit_kept(connection, now)
     findings: list[tuple[Key, Finding]] = []
     arrived: set[Key] = set()
     known = await _by_label(raw, {report.key for report in reports if report.key is not None})
@@ -125,9 +129,9 @@ async def apply(connection: AsyncConnection, reports: Sequence[Report], now: dat
                 arrived.add(key)
     await _keep(raw, keep)
     await mark_delivered(raw, arrived)
-    consequences: list[Consequence] = []
     if findings:
-        _, consequences = await settle(connection, findings, now)
+        _, settled = await settle(connection, findings, now)
+        consequences += settled
     if any(report.fact == "echo" for report in keep):
         consequences += await fit_echoes(connection, now)
     return consequences
