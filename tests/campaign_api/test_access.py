@@ -141,7 +141,10 @@ def routes() -> dict[str, APIRoute]:
 
 
 def needed_role(route: APIRoute) -> str:
-    found = [one.call.role for one in route.dependant.dependencies if isinstance(one.call, Allowed)]
+    asked = list(route.dependant.dependencies)
+    for one in asked:
+        asked.extend(one.dependencies)
+    found = [one.call.role for one in asked if isinstance(one.call, Allowed)]
     return found[0] if found else PUBLIC
 
 

@@ -105,7 +105,7 @@ def served(api_database: Database) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def document(served: Served) -> Any:
-    loaded = schemathesis.openapi.from_url(f"{served.url}/api/openapi.json").exclude(path=ENDLESS)
+    loaded = schemathesis.openapi.from_url(f"{served.url}/api/openapi.json", timeout=60).exclude(path=ENDLESS)
     turn = count()
 
     @loaded.hook

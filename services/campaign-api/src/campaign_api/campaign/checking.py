@@ -1,6 +1,7 @@
 """The dry run: what can be told here at once, and what the scheduler answers within two seconds."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,6 +22,7 @@ from contracts.operations import PlanPreviewRequested
 from contracts.topics import CAMPAIGN_API, OPERATIONS
 
 POLL_S = 0.05
+POOL_MAX = 500
 # What only the scheduler can tell; all else of its list is told by `look` already.
 _PROBLEMS = {
     "no_usable_instance": "no instance of the campaign can send now",
@@ -84,6 +86,7 @@ async def ask_plan(
         request_id=request_id, campaign_id=campaign_id, definition=definition, recipient_count=recipient_count
     )
     async with parts.web.transaction(account_id=principal.account_id) as connection:
+        names = {str(row["id"]): row["name"] for row in await instances.some(connection, None, POOL_MAX)}
         record = outgoing(
             OPERATIONS,
             str(principal.account_id),
@@ -100,8 +103,16 @@ async def ask_plan(
     return {
         "by_instance": data["by_instance"],
         "estimated_end": data.get("estimated_end"),
-        "problems": [text for problem in data["problems"] if (text := _PROBLEMS.get(problem))],
+        "problems": [text for problem in data["problems"] if (text := _told(problem, names))],
     }
+
+
+def _told(problem: str, names: Mapping[str, str]) -> str | None:
+    """In words; None where `look` told it already."""
+    kind, _, subject = problem.partition(": ")
+    if kind.startswith("instance_") and subject in names:
+        return f"instance {names[subject]} is {kind.removeprefix('instance_')}"
+    return _PROBLEMS.get(problem)
 
 
 async def wait_for_answer(parts: Parts, principal: Principal, request_id: UUID) -> dict[str, Any] | None:

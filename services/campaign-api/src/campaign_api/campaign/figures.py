@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
@@ -108,24 +108,17 @@ async def recipients(
     campaign_id: UUID,
     principal: Operator,
     parts: Here,
-    request: Request,
-    response: Response,
+    page: cursors.Hundred,
     state: Annotated[list[str] | None, Query(max_length=20)] = None,
     search: Annotated[str | None, Query(max_length=200)] = None,
-    cursor: cursors.Cursor = None,
-    limit: cursors.Limit = 100,
 ) -> list[models.Recipient]:
     """Filtered by state, status or delivery; the next page is in the header `Link`."""
-    after = cursors.decode(cursor, UUID)[0] if cursor else None
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
         await visible(connection, campaign_id)
         rows = await reading.recipients(
-            connection, campaign_id, after, limit + 1, states=state or [], search=search or None
+            connection, campaign_id, page.after(UUID), page.fetched, states=state or [], search=search or None
         )
-    page, more = cursors.cut(rows, limit)
-    if more:
-        cursors.link_next(request, response, page[-1]["recipient_id"])
-    return [models.Recipient(**row) for row in page]
+    return [models.Recipient(**row) for row in page.cut(rows, "recipient_id")]
 
 
 @router.get(

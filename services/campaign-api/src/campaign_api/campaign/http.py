@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.campaign import campaign as decisions
@@ -57,31 +57,22 @@ async def create(
 async def list_all(
     principal: Operator,
     parts: Here,
-    request: Request,
-    response: Response,
+    page: cursors.Fifty,
     status: Annotated[list[str] | None, Query(max_length=12)] = None,
     search: Annotated[str | None, Query(max_length=200)] = None,
-    cursor: cursors.Cursor = None,
-    limit: cursors.Limit = 50,
 ) -> list[models.Campaign]:
     """Newest first; the next page is in the header `Link`."""
-    before = None
-    if cursor:
-        at, last = cursors.decode(cursor, datetime, UUID)
-        before = (at, last)
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
         rows = await store.some(
             connection,
-            before,
-            limit + 1,
+            page.after_moment(),
+            page.fetched,
             statuses=status or [],
             search=search or None,
         )
-        page, more = cursors.cut(rows, limit)
-        figures = await reading.figures(connection, [row["id"] for row in page])
-    if more:
-        cursors.link_next(request, response, page[-1]["created_at"], page[-1]["id"])
-    return [shown(row, figures.get(row["id"])) for row in page]
+        listed = page.cut(rows, "created_at", "id")
+        figures = await reading.figures(connection, [row["id"] for row in listed])
+    return [shown(row, figures.get(row["id"])) for row in listed]
 
 
 @router.get("/campaigns/{campaign_id}", responses=responses(404))

@@ -59,7 +59,7 @@ class SendingConfiguration(_Request):
     pause_duration_seconds: float = 300
     max_retries: int = 3
     retry_delay_seconds: float = 120
-    daily_limit: int | None = None
+    daily_limit: Annotated[int, Field(le=2_000_000_000)] | None = None
     allowed_hours_start: time | None = None
     allowed_hours_end: time | None = None
     weekdays: list[int] = [0, 1, 2, 3, 4, 5, 6]

@@ -1,36 +1,55 @@
 """Running a campaign: start, schedule, pause, resume, retry, cancel, check."""
 
 import asyncio
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
 from campaign_api.campaign import campaign as decisions
 from campaign_api.campaign import checking, drafting, models, store
 from campaign_api.campaign.http import answer, visible
-from campaign_api.campaign.lifecycle import Decide, apply
+from campaign_api.campaign.lifecycle import apply
 from campaign_api.door import audit
 from campaign_api.door.idempotency import IdempotentRoute
 from campaign_api.door.parts import Here, Parts
 from campaign_api.door.principal import Operator, Principal
 from campaign_api.door.problems import responses
+from contracts.campaigns import CampaignEvent
 
 POLL_S = 0.03
 router = APIRouter(prefix="/api", tags=["campaigns"], route_class=IdempotentRoute)
 
 
-async def _act(parts: Parts, principal: Principal, campaign_id: UUID, action: str, decide: Decide) -> None:
-    now = parts.now()
-    async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
-        await visible(connection, campaign_id)
-        recorded = await apply(connection, principal.account_id, campaign_id, decide, now=now)
-        if recorded.events:
-            await audit.note(connection, principal, f"campaign.{action}", str(campaign_id), now=now)
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request to move one campaign, as FastAPI takes it apart."""
+
+    campaign_id: UUID
+    principal: Operator
+    parts: Here
+    response: Response
+
+    async def move(
+        self, action: str, decide: Callable[..., Sequence[CampaignEvent]], *, passing: str | None = None, **given: Any
+    ) -> models.CampaignDone:
+        """Decides by who asks, with what is `given`, and waits where the state is a `passing` one at first."""
+        parts, principal, now = self.parts, self.principal, self.parts.now()
+        async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
+            await visible(connection, self.campaign_id)
+            decided = partial(decide, by=principal.user_id, **given)
+            recorded = await apply(connection, principal.account_id, self.campaign_id, decided, now=now)
+            if recorded.events:
+                await audit.note(connection, principal, f"campaign.{action}", str(self.campaign_id), now=now)
+        if passing is not None:
+            await _settled(parts, principal, self.campaign_id, passing)
+        return models.CampaignDone(campaign=await answer(parts, principal, self.campaign_id, self.response))
 
 
-async def _done(parts: Parts, principal: Principal, campaign_id: UUID, response: Response) -> models.CampaignDone:
-    return models.CampaignDone(campaign=await answer(parts, principal, campaign_id, response))
+Move = Annotated[Asked, Depends(Asked)]
 
 
 @router.post("/campaigns/{campaign_id}/start", responses=responses(400, 404))
@@ -52,62 +71,46 @@ async def start(campaign_id: UUID, principal: Operator, parts: Here, response: R
         )
         if recorded.events:
             await audit.note(connection, principal, "campaign.start", str(campaign_id), now=now)
-    return await _done(parts, principal, campaign_id, response)
+    return models.CampaignDone(campaign=await answer(parts, principal, campaign_id, response))
 
 
 @router.put("/campaigns/{campaign_id}/schedule", responses=responses(400, 404))
-async def schedule(
-    campaign_id: UUID, body: models.ScheduleBody, principal: Operator, parts: Here, response: Response
-) -> models.CampaignDone:
-    now = parts.now()
-    drafting.check_time(body.scheduled_at, now)
+async def schedule(asked: Move, body: models.ScheduleBody) -> models.CampaignDone:
+    parts, principal = asked.parts, asked.principal
+    drafting.check_time(body.scheduled_at, parts.now())
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
-        await visible(connection, campaign_id)
-        audience = await store.audience(connection, principal.account_id, campaign_id)
-    await _act(
-        parts,
-        principal,
-        campaign_id,
-        "schedule",
-        lambda campaign: decisions.schedule(campaign, at=body.scheduled_at, audience=audience, by=principal.user_id),
-    )
-    return await _done(parts, principal, campaign_id, response)
+        await visible(connection, asked.campaign_id)
+        audience = await store.audience(connection, principal.account_id, asked.campaign_id)
+    return await asked.move("schedule", decisions.schedule, at=body.scheduled_at, audience=audience)
 
 
 @router.put("/campaigns/{campaign_id}/unschedule", responses=responses(400, 404))
-async def unschedule(campaign_id: UUID, principal: Operator, parts: Here, response: Response) -> models.CampaignDone:
+async def unschedule(asked: Move) -> models.CampaignDone:
     """Back to a draft."""
-    await _act(parts, principal, campaign_id, "unschedule", lambda c: decisions.unschedule(c, by=principal.user_id))
-    return await _done(parts, principal, campaign_id, response)
+    return await asked.move("unschedule", decisions.unschedule)
 
 
 @router.put("/campaigns/{campaign_id}/pause", responses=responses(400, 404))
-async def pause(campaign_id: UUID, principal: Operator, parts: Here, response: Response) -> models.CampaignDone:
+async def pause(asked: Move) -> models.CampaignDone:
     """Answers `paused` once nothing can be sent any more; `pausing` where that takes longer than two seconds."""
-    await _act(parts, principal, campaign_id, "pause", lambda c: decisions.pause(c, by=principal.user_id))
-    await _settled(parts, principal, campaign_id, "pausing")
-    return await _done(parts, principal, campaign_id, response)
+    return await asked.move("pause", decisions.pause, passing="pausing")
 
 
 @router.put("/campaigns/{campaign_id}/resume", responses=responses(400, 404))
-async def resume(campaign_id: UUID, principal: Operator, parts: Here, response: Response) -> models.CampaignDone:
-    await _act(parts, principal, campaign_id, "resume", lambda c: decisions.resume(c, by=principal.user_id))
-    return await _done(parts, principal, campaign_id, response)
+async def resume(asked: Move) -> models.CampaignDone:
+    return await asked.move("resume", decisions.resume)
 
 
 @router.put("/campaigns/{campaign_id}/retry", responses=responses(400, 404))
-async def retry(campaign_id: UUID, principal: Operator, parts: Here, response: Response) -> models.CampaignDone:
+async def retry(asked: Move) -> models.CampaignDone:
     """Sends again what failed for reasons that can pass, in a completed or failed campaign."""
-    await _act(parts, principal, campaign_id, "retry", lambda c: decisions.retry(c, by=principal.user_id))
-    return await _done(parts, principal, campaign_id, response)
+    return await asked.move("retry", decisions.retry)
 
 
 @router.put("/campaigns/{campaign_id}/cancel", responses=responses(400, 404))
-async def cancel(campaign_id: UUID, principal: Operator, parts: Here, response: Response) -> models.CampaignDone:
+async def cancel(asked: Move) -> models.CampaignDone:
     """Answers `cancelled`, or `cancelling` where closing the gate takes longer than two seconds."""
-    await _act(parts, principal, campaign_id, "cancel", lambda c: decisions.cancel(c, by=principal.user_id))
-    await _settled(parts, principal, campaign_id, "cancelling")
-    return await _done(parts, principal, campaign_id, response)
+    return await asked.move("cancel", decisions.cancel, passing="cancelling")
 
 
 async def _settled(parts: Parts, principal: Principal, campaign_id: UUID, passing: str) -> None:
@@ -135,5 +138,5 @@ async def check(campaign_id: UUID, principal: Operator, parts: Here) -> models.C
     else:
         definition, asked = None, True
     plan = await checking.ask_plan(parts, principal, campaign_id, definition, found["total_contacts"]) if asked else {}
-    problems = [*found["problems"], *plan.get("problems", [])]
+    problems = list(dict.fromkeys([*found["problems"], *plan.get("problems", [])]))
     return models.CampaignCheck(**(found | plan | {"problems": problems}))

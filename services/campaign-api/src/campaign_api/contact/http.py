@@ -1,10 +1,9 @@
 """The contacts' routes."""
 
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.contact import contact as decisions
@@ -29,27 +28,17 @@ EXPORT_MAX = 10_000
 async def list_all(
     principal: Operator,
     parts: Here,
-    request: Request,
-    response: Response,
+    page: cursors.Hundred,
     search: Annotated[str | None, Query(max_length=200)] = None,
     tag: Annotated[list[str] | None, Query(max_length=50)] = None,
     opted_out: bool | None = None,
-    cursor: cursors.Cursor = None,
-    limit: cursors.Limit = 100,
 ) -> list[models.Contact]:
     """Newest first; the next page is in the header `Link`."""
-    before = None
-    if cursor:
-        at, last = cursors.decode(cursor, datetime, UUID)
-        before = (at, last)
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
         rows = await store.some(
-            connection, before, limit + 1, search=search or None, tags=tag or [], opted_out=opted_out
+            connection, page.after_moment(), page.fetched, search=search or None, tags=tag or [], opted_out=opted_out
         )
-    page, more = cursors.cut(rows, limit)
-    if more:
-        cursors.link_next(request, response, page[-1]["created_at"], page[-1]["id"])
-    return [models.shown(row) for row in page]
+    return [models.shown(row) for row in page.cut(rows, "created_at", "id")]
 
 
 @router.post("/contacts", status_code=201, responses=responses(409))

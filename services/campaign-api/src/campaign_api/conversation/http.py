@@ -1,10 +1,9 @@
 """The conversations' routes."""
 
-from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.contact import store as contacts
@@ -30,27 +29,17 @@ router = APIRouter(prefix="/api", tags=["conversations"], route_class=Idempotent
 async def list_all(
     principal: Operator,
     parts: Here,
-    request: Request,
-    response: Response,
+    page: cursors.Fifty,
     state: decisions.State | None = None,
     assignee_id: UUID | None = None,
     search: Annotated[str | None, Query(max_length=200)] = None,
-    cursor: cursors.Cursor = None,
-    limit: cursors.Limit = 50,
 ) -> list[models.Conversation]:
     """The latest message first. An operator sees those that are theirs or nobody's."""
-    before = None
-    if cursor:
-        at, last = cursors.decode(cursor, datetime, UUID)
-        before = (at, last)
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
         rows = await store.some(
-            connection, before, limit + 1, state=state, assignee_id=assignee_id, search=search or None
+            connection, page.after_moment(), page.fetched, state=state, assignee_id=assignee_id, search=search or None
         )
-    page, more = cursors.cut(rows, limit)
-    if more:
-        cursors.link_next(request, response, page[-1]["last_message_at"], page[-1]["id"])
-    return [models.Conversation(**row) for row in page]
+    return [models.Conversation(**row) for row in page.cut(rows, "last_message_at", "id")]
 
 
 @router.get("/conversations/{conversation_id}", responses=responses(404))
@@ -71,23 +60,13 @@ async def messages(
     conversation_id: UUID,
     principal: Operator,
     parts: Here,
-    request: Request,
-    response: Response,
-    cursor: cursors.Cursor = None,
-    limit: cursors.Limit = 50,
+    page: cursors.Fifty,
 ) -> list[models.Message]:
     """The newest first."""
-    before = None
-    if cursor:
-        at, last = cursors.decode(cursor, datetime, UUID)
-        before = (at, last)
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
         await _visible(connection, conversation_id)
-        rows = await store.messages(connection, conversation_id, before, limit + 1)
-    page, more = cursors.cut(rows, limit)
-    if more:
-        cursors.link_next(request, response, page[-1]["created_at"], page[-1]["id"])
-    return [models.Message(**row) for row in page]
+        rows = await store.messages(connection, conversation_id, page.after_moment(), page.fetched)
+    return [models.Message(**row) for row in page.cut(rows, "created_at", "id")]
 
 
 @router.post("/conversations/{conversation_id}/messages", status_code=201, responses=responses(400, 404, 409))

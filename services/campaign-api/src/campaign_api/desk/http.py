@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from asyncpg import UniqueViolationError
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends
 from pydantic import BaseModel
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -78,21 +78,11 @@ def _lister(noun: Noun) -> Callable[..., Any]:
     async def list_all(
         principal: Operator,
         parts: Here,
-        request: Request,
-        response: Response,
-        cursor: cursors.Cursor = None,
-        limit: cursors.Limit = 100,
+        page: cursors.Hundred,
     ) -> Any:
-        before = None
-        if cursor:
-            at, last = cursors.decode(cursor, datetime, UUID)
-            before = (at, last)
         async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
-            rows = await store.some(connection, noun.table, before, limit + 1)
-        page, more = cursors.cut(rows, limit)
-        if more:
-            cursors.link_next(request, response, page[-1]["created_at"], page[-1]["id"])
-        return [noun.shown(**row) for row in page]
+            rows = await store.some(connection, noun.table, page.after_moment(), page.fetched)
+        return [noun.shown(**row) for row in page.cut(rows, "created_at", "id")]
 
     return list_all
 

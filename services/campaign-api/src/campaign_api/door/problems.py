@@ -96,7 +96,7 @@ def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     schema = {"$ref": "#/components/schemas/ProblemDocument"}
     return {
         status: {"description": TITLES[status], "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status in sorted({*statuses, 401, 403, 422, 429})
+        for status in sorted({*statuses, 400, 401, 403, 422, 429})
     }
 
 

@@ -1,10 +1,9 @@
 """Users, API keys and the audit log, for administrators."""
 
-from datetime import datetime
 from uuid import UUID
 
 from asyncpg import UniqueViolationError
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter
 
 from campaign_api.door import audit, cursors
 from campaign_api.door.idempotency import IdempotentRoute
@@ -61,21 +60,11 @@ async def change_account(body: AccountChange, principal: Admin, parts: Here) -> 
 async def list_users(
     principal: Admin,
     parts: Here,
-    request: Request,
-    response: Response,
-    cursor: cursors.Cursor = None,
-    limit: cursors.Limit = 100,
+    page: cursors.Hundred,
 ) -> list[User]:
-    after = None
-    if cursor:
-        at, user_id = cursors.decode(cursor, datetime, UUID)
-        after = (at, user_id)
     async with parts.web.transaction(account_id=principal.account_id) as connection:
-        rows = await store.users(connection, after, limit + 1)
-    page, more = cursors.cut(rows, limit)
-    if more:
-        cursors.link_next(request, response, page[-1]["created_at"], page[-1]["id"])
-    return [User(**row) for row in page]
+        rows = await store.users(connection, page.after_moment(), page.fetched)
+    return [User(**row) for row in page.cut(rows, "created_at", "id")]
 
 
 @router.post("/users", status_code=201, responses=responses(409))
@@ -183,21 +172,14 @@ async def revoke_api_key(key_id: UUID, principal: Admin, parts: Here) -> None:
 async def audit_log(
     principal: Admin,
     parts: Here,
-    request: Request,
-    response: Response,
-    cursor: cursors.Cursor = None,
-    limit: cursors.Limit = 100,
+    page: cursors.Hundred,
 ) -> list[AuditEntry]:
     """Newest first."""
-    before = cursors.decode(cursor, int)[0] if cursor else None
     async with parts.web.transaction(account_id=principal.account_id) as connection:
         rows = await (await driver(connection)).fetch(
             "SELECT position, at, actor_id, actor_kind, address, action, subject, details FROM audit"
             " WHERE $1::bigint IS NULL OR position < $1 ORDER BY position DESC LIMIT $2",
-            before,
-            limit + 1,
+            page.after(int),
+            page.fetched,
         )
-    page, more = cursors.cut(rows, limit)
-    if more:
-        cursors.link_next(request, response, page[-1]["position"])
-    return [AuditEntry(**row) for row in page]
+    return [AuditEntry(**row) for row in page.cut(rows, "position")]

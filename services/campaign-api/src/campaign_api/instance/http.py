@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Query, Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.door import audit, cursors, etags
@@ -122,19 +122,15 @@ async def _shown(connection: AsyncConnection, instance_id: UUID, response: Respo
 async def list_all(
     principal: Operator,
     parts: Here,
-    request: Request,
-    response: Response,
-    cursor: cursors.Cursor = None,
-    limit: cursors.Limit = 100,
+    page: cursors.Hundred,
 ) -> list[models.Instance]:
-    after = tuple(cursors.decode(cursor, datetime, UUID)) if cursor else None
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
-        rows = await store.some(connection, after, limit + 1)
+        rows = await store.some(connection, page.after_moment(), page.fetched)
         users = await store.current_users(connection, [row["id"] for row in rows])
-    page, more = cursors.cut(rows, limit)
-    if more:
-        cursors.link_next(request, response, page[-1]["created_at"], page[-1]["id"])
-    return [models.shown(row, store.configuration_of(row), users.get(row["id"], 0)) for row in page]
+    return [
+        models.shown(row, store.configuration_of(row), users.get(row["id"], 0))
+        for row in page.cut(rows, "created_at", "id")
+    ]
 
 
 @router.get("/instances/{instance_id}", responses=responses(404))

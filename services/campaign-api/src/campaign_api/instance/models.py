@@ -41,7 +41,7 @@ class LimitsChange(_Request):
     burst: Annotated[int, Field(ge=1, le=5000)] | None = None
     pair_per_minute: Annotated[float, Field(gt=0, le=1000)] | None = None
     pair_burst: Annotated[int, Field(ge=1, le=1000)] | None = None
-    unique_per_24h: Annotated[int, Field(ge=1)] | None = None
+    unique_per_24h: Annotated[int, Field(ge=1, le=2_000_000_000)] | None = None
     max_in_flight: Annotated[int, Field(ge=1, le=10_000)] | None = None
 
 

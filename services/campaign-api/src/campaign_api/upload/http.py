@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, File, Query, Request, Response, UploadFile
+from fastapi import APIRouter, File, Query, Response, UploadFile
 from fastapi.responses import StreamingResponse
 
 from campaign_api.door import audit, cursors
@@ -129,21 +129,14 @@ async def rejected(
     import_id: UUID,
     principal: Operator,
     parts: Here,
-    request: Request,
-    response: Response,
-    after_row: Annotated[int, Query(ge=0)] = 0,
-    cursor: cursors.Cursor = None,
-    limit: cursors.Limit = 100,
+    page: cursors.Hundred,
+    after_row: Annotated[int, Query(ge=0, le=2_000_000_000)] = 0,
 ) -> list[models.RejectedRow]:
-    after = cursors.decode(cursor, int)[0] if cursor else after_row
     async with parts.web.transaction(account_id=principal.account_id) as connection:
         if await store.one_import(connection, import_id) is None:
             raise not_found("Import")
-        rows = await store.rejections(connection, import_id, after, limit + 1)
-    page, more = cursors.cut(rows, limit)
-    if more:
-        cursors.link_next(request, response, page[-1]["row"])
-    return [models.RejectedRow(**row) for row in page]
+        rows = await store.rejections(connection, import_id, page.after(int) or after_row, page.fetched)
+    return [models.RejectedRow(**row) for row in page.cut(rows, "row")]
 
 
 @router.get(
