@@ -2,15 +2,17 @@
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import httpx
 
 TIMEOUT_S = 60.0
 RENEW_BEFORE_S = 60.0
 TRIES = 5
+Renewing: TypeAlias = Callable[["Api"], AbstractContextManager[bool]]
 _NEXT = re.compile(r'<([^>]+)>;\s*rel="?next"?')
 
 
@@ -23,18 +25,27 @@ class Refused(Exception):
             said = problem.get("detail") or problem.get("error") or problem.get("title") or response.text
         except ValueError:
             said = response.text[:500]
-        super().__init__(f"{method} {path}: {response.status_code} {said}")
+        super().__init__(f"{said} ({response.status_code} to {method} {path})")
         self.status = response.status_code
+
+
+class Unreachable(httpx.ConnectError):
+    """Nothing answers at the address: start it (`pombo up`), or sign in at another one (`pombo login`)."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"{' '.join((self.__doc__ or '').split())} The address is {address}")
 
 
 class Api:
     """One signed-in person. Tokens are renewed by themselves; 429 is waited out."""
 
-    def __init__(self, address: str, *, access_token: str = "", refresh_token: str = "") -> None:
+    def __init__(self, address: str, *, renewing: Renewing | None = None) -> None:
+        """`renewing`: around each renewal; where it yields False, others have renewed the tokens already."""
         self.address = address.rstrip("/")
-        self.access_token = access_token
-        self.refresh_token = refresh_token
-        self._expires = 0.0 if access_token else float("inf")
+        self.access_token = ""
+        self.refresh_token = ""
+        self._renewing = renewing
+        self._expires = float("inf")
         self._client = httpx.Client(base_url=self.address, timeout=TIMEOUT_S, trust_env=False)
 
     def close(self) -> None:
@@ -49,6 +60,16 @@ class Api:
     def sign_in(self, email: str, password: str) -> dict[str, Any]:
         return self._take(self.post("/api/auth/sign-in", json={"email": email, "password": password}))
 
+    def adopt(self, access_token: str, refresh_token: str, expires_in_s: float) -> None:
+        """Tokens that were got before."""
+        self.access_token, self.refresh_token = access_token, refresh_token
+        self._expires = time.monotonic() + expires_in_s
+
+    @property
+    def expires_in_s(self) -> float:
+        """How long the access token is still good."""
+        return self._expires - time.monotonic()
+
     def get(self, path: str, **options: Any) -> Any:
         return self.call("GET", path, **options).json()
 
@@ -62,7 +83,7 @@ class Api:
         return self.call("PATCH", path, **options).json()
 
     def call(self, method: str, path: str, **options: Any) -> httpx.Response:
-        """Raises Refused for any answer of 400 or above."""
+        """Raises Refused for any answer of 400 or above, Unreachable."""
         if time.monotonic() > self._expires - RENEW_BEFORE_S and self.refresh_token:
             self._refresh()
         response = self.ask(method, path, **options)
@@ -74,7 +95,10 @@ class Api:
         """The answer whatever it is, but for 429, which is waited out."""
         headers = {"Authorization": f"Bearer {self.access_token}"} if self.access_token else {}
         for last in (*[False] * (TRIES - 1), True):
-            response = self._client.request(method, path, headers=headers, **options)
+            try:
+                response = self._client.request(method, path, headers=headers, **options)
+            except httpx.ConnectError as error:
+                raise Unreachable(self.address) from error
             if response.status_code != 429 or last:
                 break
             time.sleep(min(float(response.headers.get("Retry-After", "1")), 10.0))
@@ -97,9 +121,10 @@ class Api:
 
     def _refresh(self) -> None:
         self._expires = float("inf")  # not again while this one is under way
-        self._take(self.post("/api/auth/refresh", json={"refresh_token": self.refresh_token}))
+        with self._renewing(self) if self._renewing else nullcontext(True) as needed:
+            if needed:
+                self._take(self.post("/api/auth/refresh", json={"refresh_token": self.refresh_token}))
 
     def _take(self, answer: dict[str, Any]) -> dict[str, Any]:
-        self.access_token, self.refresh_token = answer["access_token"], answer["refresh_token"]
-        self._expires = time.monotonic() + float(answer["expires_in"])
+        self.adopt(answer["access_token"], answer["refresh_token"], float(answer["expires_in"]))
         return answer

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 PLAIN_EVERY_S = 5.0
 _FIGURES = ("sent_count", "delivered", "read", "failed_count", "skipped", "unresolved", "pending_count")
@@ -16,9 +17,9 @@ def done_count(statistics: dict[str, Any]) -> int:
     return int(statistics["total_contacts"]) - int(statistics["pending_count"])
 
 
-def described(statistics: dict[str, Any]) -> str:
+def described(statistics: dict[str, Any], *, zeros: bool = True) -> str:
     names = {"sent_count": "sent", "failed_count": "failed", "pending_count": "pending"}
-    return " · ".join(f"{names.get(name, name)} {statistics[name]}" for name in _FIGURES)
+    return " · ".join(f"{names.get(name, name)} {statistics[name]}" for name in _FIGURES if zeros or statistics[name])
 
 
 class Progressing:
@@ -27,12 +28,14 @@ class Progressing:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bar = Progress(
-            TextColumn("[bold]{task.fields[status]:<10}"),
-            BarColumn(bar_width=40),
-            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("[bold]{task.fields[status]:<10}", table_column=Column(min_width=10, no_wrap=True)),
+            BarColumn(bar_width=20),
+            TextColumn("{task.completed}/{task.total}", table_column=Column(min_width=7, no_wrap=True)),
             TimeElapsedColumn(),
-            TextColumn("{task.fields[figures]}"),
+            # On a narrow terminal the last figures give way, never the bar.
+            TextColumn("{task.fields[figures]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
             console=console,
+            expand=True,
         )
         self._task: TaskID | None = None
         self._said_s = 0.0
@@ -63,7 +66,7 @@ class Progressing:
                 total=statistics["total_contacts"],
                 completed=done_count(statistics),
                 status=statistics["status"],
-                figures=described(statistics),
+                figures=described(statistics, zeros=False),
             )
         elif time.monotonic() - self._said_s > PLAIN_EVERY_S:
             self._said_s = time.monotonic()
