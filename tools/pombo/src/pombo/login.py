@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pombo.backing.folders import write_private
 from pombo.client.api import Api
 from pombo.stack.folder import runs_folder
-from pombo.stack.secrets import write_private
 
 
 class NotSignedIn(Exception):

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import os
 import random
 import shutil
 import socket
@@ -34,6 +35,15 @@ def made_folder(folder: Path, *, needed_bytes: int = NEEDED_BYTES) -> Path:
     return folder.resolve()
 
 
+def write_private(file: Path, text: str) -> None:
+    """Nobody else can read it at any moment, and whoever reads it finds all of it."""
+    scratch = file.with_name(f"{file.name}.{os.getpid()}")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as handle:
+        handle.write(text)
+    scratch.replace(file)
+
+
 def kept_port(data_dir: Path, name: str) -> int:
     """The port called `name` of this data folder: chosen once, then the same for ever."""
     ports_file = data_dir / "ports.json"
@@ -41,7 +51,7 @@ def kept_port(data_dir: Path, name: str) -> int:
         ports: dict[str, int] = json.loads(ports_file.read_text()) if ports_file.exists() else {}
         if name not in ports:
             ports[name] = free_port(avoid=set(ports.values()))
-            ports_file.write_text(json.dumps(ports))
+            write_private(ports_file, json.dumps(ports))
         return ports[name]
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pombo.backing.failures import AddressMissing, NotServed
+from pombo.backing.folders import write_private
 
 KAFKA_VARIABLE = "POMBO_KAFKA_BOOTSTRAP"
 POSTGRES_VARIABLE = "POMBO_POSTGRES_ADMIN_DSN"
@@ -63,9 +64,7 @@ def needed_postgres() -> OutsidePostgres:
 def served_addresses(data_dir: Path, addresses: dict[str, str]) -> Iterator[None]:
     """Leave the addresses in the folder while its servers run; the file holds the password, so it is private."""
     file = data_dir / "addresses.json"
-    file.unlink(missing_ok=True)
-    file.touch(mode=0o600)
-    file.write_text(json.dumps(addresses))
+    write_private(file, json.dumps(addresses))
     try:
         yield
     finally:

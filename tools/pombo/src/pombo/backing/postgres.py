@@ -14,7 +14,7 @@ import psutil
 
 from pombo.backing import processes
 from pombo.backing.failures import StartFailed
-from pombo.backing.folders import HOST, check_port_free, kept_port, made_folder
+from pombo.backing.folders import HOST, check_port_free, kept_port, made_folder, write_private
 from pombo.backing.processes import User
 from pombo.backing.unprivileged import OPEN_FOLDER, check_ours, postgres_binaries, reachable, unprivileged_user
 
@@ -131,12 +131,13 @@ class LocalPostgres:
             return
         password_file = self.data_dir / "postgres.password"
         if not password_file.exists():
-            password_file.touch(mode=0o600)
-            password_file.write_text(secrets.token_urlsafe(24))
+            write_private(password_file, secrets.token_urlsafe(24))
         fresh = self.home / "cluster.fresh"
         shutil.rmtree(fresh, ignore_errors=True)
         handed = self.home / "initdb.password"
-        _write_private(handed, password_file.read_text(), self._user)
+        write_private(handed, password_file.read_text())
+        if self._user is not None:
+            os.chown(handed, self._user.uid, self._user.gid)
         command: list[str | Path] = [binaries / "initdb", "-D", fresh, "-U", ADMIN, f"--pwfile={handed}"]
         command += ["--auth=scram-sha-256", "--encoding=UTF8", "--locale-provider=builtin", "--locale=C.UTF-8"]
         process = processes.spawn(command, log=self.log, env=_environment(), user=self._user)
@@ -200,11 +201,3 @@ def _home(data_dir: Path, user: User | None) -> Path:
 
 def _socket_folder(home: Path) -> Path | None:
     return home if len(str(home)) <= SOCKET_FOLDER_LETTERS_MAX else None
-
-
-def _write_private(file: Path, text: str, user: User | None) -> None:
-    file.unlink(missing_ok=True)
-    file.touch(mode=0o600)
-    file.write_text(text)
-    if user is not None:
-        os.chown(file, user.uid, user.gid)

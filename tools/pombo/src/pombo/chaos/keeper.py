@@ -97,7 +97,7 @@ class Keeper:
         return reached
 
     def freeze(self, target: str) -> None:
-        """SIGSTOP, for PostgreSQL with all its children."""
+        """SIGSTOP, for PostgreSQL with all its children. Returns once they stand: the signal does its work later."""
         pid = self._pid(target)
         if pid is None:
             return
@@ -106,6 +106,9 @@ class Keeper:
         self._frozen[target] = stopped
         for one in stopped:
             _signal(one.suspend)
+        give_up = time.monotonic() + STOP_WITHIN_S
+        while any(_runs(one) for one in stopped) and time.monotonic() < give_up:
+            time.sleep(POLL_S)
 
     def thaw(self, target: str) -> None:
         for one in self._frozen.pop(target, []):
@@ -145,6 +148,13 @@ class Keeper:
         done: Future[None] = Future()
         self._asked.put((work, done))
         done.result()
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.status() not in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _signal(send: Callable[[], None]) -> None:

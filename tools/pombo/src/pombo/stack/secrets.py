@@ -2,10 +2,11 @@
 
 import base64
 import json
-import os
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from pombo.backing.folders import write_private
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,3 @@ def kept_secrets(file: Path) -> Secrets:
     if not file.exists():
         write_private(file, json.dumps(asdict(Secrets.fresh())))
     return Secrets(**json.loads(file.read_text()))
-
-
-def write_private(file: Path, text: str) -> None:
-    """Nobody else can read it at any moment."""
-    scratch = file.with_name(f"{file.name}.{os.getpid()}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as handle:
-        handle.write(text)
-    scratch.replace(file)
