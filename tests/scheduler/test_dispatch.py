@@ -112,7 +112,7 @@ def test_a_retryable_failure_while_the_campaign_does_not_run_is_a_dead_letter(st
 
 
 def test_a_failure_of_an_earlier_attempt_says_nothing() -> None:
-    second = replace(RELEASED, attempt=2)
+    second = replace(RELEASED, attempt=2, revoked=1)
     assert after(second, failed(attempt=1)) is second
 
 
@@ -182,7 +182,8 @@ def test_an_acceptance_counts_from_any_attempt() -> None:
     second = replace(RELEASED, attempt=2, may_duplicate=True)
     done = after(second, resolved("accepted", attempt=1))
     assert (done.state, done.attempt) == ("accepted", 1)
-    assert after(done, failed(attempt=2)) is done
+    assert after(done, failed(attempt=2)).state == "accepted"
+    assert after(second, failed(attempt=2), resolved("accepted", attempt=1)).state == "accepted"
 
 
 def test_a_late_failure_takes_an_acceptance_back_for_good() -> None:
@@ -190,6 +191,14 @@ def test_a_late_failure_takes_an_acceptance_back_for_good() -> None:
     assert (revoked.state, revoked.attempt, revoked.revoked) == ("pending", 2, 1)
     assert after(revoked, sent(attempt=1)) is revoked
     assert after(dispatch.release(replace(revoked, waits=None), 1), sent(attempt=2)).state == "accepted"
+
+
+def test_a_failure_that_overtakes_its_acceptance_stands() -> None:
+    """The first is told by whoever sent, the second by another process: nobody promises their order."""
+    refused = after(RELEASED, failed(retryable=False), sent())
+    assert (refused.state, refused.reason) == ("failed", "server_error")
+    again = after(RELEASED, failed(), sent())
+    assert (again.state, again.attempt) == ("pending", 2)
 
 
 def test_a_dead_letter_is_tried_again_with_fresh_retries() -> None:
@@ -279,6 +288,15 @@ class SenderModel(RuleBasedStateMachine):
         attempt = next(number for number, state in self.ledger.items() if state == "ambiguous")
         self.ledger[attempt] = evidence
         self.answers.append(resolved("accepted" if evidence == "sent" else "unresolved", attempt))
+
+    @precondition(lambda self: "sent" in self.ledger.values() and self.run_rules.guarantee == "at_most_once")
+    @rule(fate=st.sampled_from(["failed", "final"]))
+    def report_failed(self, fate: str) -> None:
+        """The provider accepted it and says later that it failed."""
+        attempt = next(number for number, state in self.ledger.items() if state == "sent")
+        self.ledger[attempt] = fate
+        self.possible_sends -= 1
+        self.answers.append(self.answer(fate, attempt, 1))
 
     @precondition(lambda self: self.answers)
     @rule(choice=st.integers(0, 1000), again=st.booleans())

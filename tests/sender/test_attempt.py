@@ -2,13 +2,16 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import get_args
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contracts.messages import MessageFailed, MessageReturned
 from providers import failures
 from providers.protocol import Accepted, Ambiguous, NotSent, Rejected, SendOutcome, Throttled
+from sender.ledger.answers import About, tell
 from sender.ledger.attempt import (
     RETRY_AFTER_MAX_S,
     Finding,
@@ -21,6 +24,7 @@ from sender.ledger.attempt import (
     classify,
     record,
 )
+from sender_parts import queued
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 STATES: tuple[State, ...] = get_args(State)
@@ -142,3 +146,14 @@ ROWS: list[tuple[str, SendOutcome, Finding]] = [
 @pytest.mark.parametrize(("outcome", "finding"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
 def test_what_an_answer_proves(outcome: SendOutcome, finding: Finding) -> None:
     assert classify(outcome, NOON) == finding
+
+
+def test_what_never_left_is_returned_unless_a_later_release_heard_that_it_is_uncertain() -> None:
+    """A return counts for its own release only; the failure of the attempt is heard whatever was released since."""
+    about = About(UUID(int=1), UUID(int=2), queued(1), release=1)
+    late = NeverLeft("intent_too_old", returned=True)
+    assert isinstance(tell(about, "intent", late, NOON).event, MessageReturned)
+    for before in ("ambiguous", "unresolved"):
+        told = tell(about, before, late, NOON).event
+        assert isinstance(told, MessageFailed)
+        assert (told.retryable, told.counts) == (True, False)

@@ -1,8 +1,8 @@
 """One step to one recipient: what its outcomes and people's orders make of it. Pure.
 
 Every rule here must hold under duplicates and stale repetitions: a retryable failure counts for the current attempt
-only, a return for the current attempt and release of a released dispatch only, an acceptance from any attempt (except
-one whose acceptance the provider itself took back). An order that does not apply returns the dispatch unchanged.
+only, a return for the current attempt and release of a released dispatch only, an acceptance from any attempt that has
+not failed. An order that does not apply returns the dispatch unchanged.
 """
 
 from dataclasses import dataclass, replace
@@ -40,7 +40,8 @@ class Dispatch:
     """`release` counts the releases of `attempt`; `retries` the failures that used up one of `max_retries`.
 
     `awaiting`: released and not answered yet (an ambiguous one is answered, and still released).
-    `revoked`: the highest attempt that was accepted and later reported failed.
+    `revoked`: the highest attempt that failed. That is the last word about it, though the word that it had been
+    accepted may come after it.
     """
 
     state: DispatchState = "pending"
@@ -91,7 +92,7 @@ def settle(dispatch: Dispatch, outcome: MessageEvent, rules: Rules, *, now: date
 
 
 def _accept(dispatch: Dispatch, attempt: int) -> Dispatch:
-    if dispatch.state == "accepted" or attempt <= dispatch.revoked:
+    if dispatch.state == "accepted" or _has_failed(dispatch, attempt):
         return dispatch
     # Written out, because it happens for every message: `replace` costs several times as much.
     return Dispatch(
@@ -105,6 +106,11 @@ def _accept(dispatch: Dispatch, attempt: int) -> Dispatch:
     )
 
 
+def _has_failed(dispatch: Dispatch, attempt: int) -> bool:
+    """Attempts are made one after the other's failure, unless one is left unresolved: that one may yet be accepted."""
+    return attempt == dispatch.revoked or (attempt < dispatch.revoked and not dispatch.may_duplicate)
+
+
 def _leave_unresolved(dispatch: Dispatch, outcome: MessageResolved, rules: Rules) -> Dispatch:
     if dispatch.state != "released" or outcome.attempt != dispatch.attempt:
         return dispatch
@@ -114,10 +120,10 @@ def _leave_unresolved(dispatch: Dispatch, outcome: MessageResolved, rules: Rules
 
 
 def _fail(dispatch: Dispatch, failed: MessageFailed, rules: Rules, now: datetime, jitter: float) -> Dispatch:
+    if failed.attempt > dispatch.revoked:
+        dispatch = replace(dispatch, revoked=failed.attempt)
     if failed.attempt != dispatch.attempt or dispatch.state in ("failed", "skipped", "expired", "cancelled"):
         return dispatch
-    if dispatch.state == "accepted":
-        dispatch = replace(dispatch, revoked=failed.attempt)
     if failed.reason == "opted_out":
         return _ended(dispatch, "skipped", "opted_out")
     retries = dispatch.retries + failed.counts

@@ -48,9 +48,10 @@ def tell(about: About, before: State, finding: Finding, at: datetime) -> Outgoin
             )
         case WasRejected():
             return _event(about, f"failed:{about.message.attempt}", at, _failed(about, finding))
-        case NeverLeft(returned=True, reason=reason):
+        case NeverLeft(returned=True, reason=reason) if before == "intent":
             return returned(about, _return_reason(reason), finding.not_before, at)
         case NeverLeft():
+            # Also what was called ambiguous before: a later release may have heard that, which no return would undo.
             failed = MessageFailed(
                 **_repeated(about), reason=finding.reason, retryable=True, counts=False, not_before=finding.not_before
             )
