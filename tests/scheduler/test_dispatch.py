@@ -323,7 +323,7 @@ class SenderModel(RuleBasedStateMachine):
         if not hasattr(self, "dispatch"):
             return
         for _ in range(400):
-            if self.dispatch.state not in ("pending", "released"):
+            if self.dispatch.state not in ("pending", "released") and not self.answers:
                 break
             self.release() if self.dispatch.state == "pending" else None
             if self.queue:
@@ -333,8 +333,6 @@ class SenderModel(RuleBasedStateMachine):
             if "ambiguous" in self.ledger.values():
                 self.resolve("sent")
             self.sweep()
-        while self.answers:
-            self.hear(0, False)
         assert dispatch.is_final(self.dispatch)
         if "sent" in self.ledger.values():
             assert self.dispatch.state == "accepted"
