@@ -124,6 +124,8 @@ FAULTS = [
         "delivery = greatest(d.delivery, excluded.delivery)", "delivery = excluded.delivery"),
     sql("dispatches: the last failure told is shown", dispatches, "UPSERT",
         "excluded.error_key > d.error_key", "excluded.error_key <> ''"),
+    sql("dispatches: one that changes state is counted in both", dispatches, "UPSERT", "ELSE old_state END, -t.rows)",
+        "ELSE old_state END, 0)"),
     sql("recipients: once queued, always queued", recipients, "SUMMARIES",
         "queued = excluded.queued", "queued = r.queued OR excluded.queued"),
     sql("recipients: the last import wins", recipients, "IDENTITIES",

@@ -157,12 +157,12 @@ async def apply(connection: asyncpg.Connection, batch: Gathered) -> Touched:
     exchanging = await run(connection, conversations.UPSERT, conversations.fold_sightings(batch.sightings))
     replied = await replies.refresh(connection, _find_exchanges(batch, exchanging))
     touched.conversations = await _write_desk(connection, batch, seen)
-    dirty = replied | await _write_dispatches(connection, batch, seen)
+    dirty, figured = await _write_dispatches(connection, batch, seen)
     rows = await run(connection, recipients.IDENTITIES, recipients.fold_identities(batch.identities))
-    rows += await run(connection, recipients.SUMMARIES, sorted(dirty))
+    rows += await run(connection, recipients.SUMMARIES, sorted(dirty | replied))
     counted = counters.count_moves(rows)
     await counters.add(connection, counted)
-    touched.campaigns |= {(account_id, campaign_id) for account_id, campaign_id, _, _ in counted}
+    touched.campaigns |= figured | {(account_id, campaign_id) for account_id, campaign_id, _, _ in counted}
     return touched
 
 
@@ -196,8 +196,10 @@ async def _write_desk(connection: asyncpg.Connection, batch: Gathered, seen: Ite
     return touched | {(one.account_id, one.conversation_id) for one in seen if one.conversation_id is not None}
 
 
-async def _write_dispatches(connection: asyncpg.Connection, batch: Gathered, seen: Iterable[Seen]) -> set[Place]:
-    """Answers the recipients whose dispatches changed."""
+async def _write_dispatches(
+    connection: asyncpg.Connection, batch: Gathered, seen: Iterable[Seen]
+) -> tuple[set[Place], set[Place]]:
+    """Answers the recipients whose state may have changed, and the campaigns whose figures did."""
     evidence = [
         dispatches.Evidence(
             one.account_id,
@@ -215,9 +217,13 @@ async def _write_dispatches(connection: asyncpg.Connection, batch: Gathered, see
         if one.dispatch_id is not None and one.sent_at is not None
     ]
     rows = await run(connection, dispatches.UPSERT, dispatches.fold_words(batch.changes, evidence, batch.failures))
-    account_ids = {row[0] for row in rows}
-    if any(volume_emptied for _, _, volume_emptied, _ in rows):
-        await volume.clear(connection, account_ids)
-    if any(queue_emptied for _, _, _, queue_emptied in rows):
-        await connection.execute(dispatches.CLEAR_QUEUES, sorted(account_ids))
-    return {(account_id, recipient_id) for account_id, recipient_id, *_ in rows if recipient_id is not None}
+    found: dict[str, set[Any]] = {}
+    for kind, *place in rows:
+        found.setdefault(kind, set()).add(tuple(place))
+    emptied = found.get("emptied_figure", set())
+    await counters.clear(connection, emptied)
+    if queues := found.get("emptied_queue"):
+        await connection.execute(dispatches.CLEAR_QUEUES, sorted({account_id for account_id, _ in queues}))
+    if volumes := found.get("emptied_volume"):
+        await volume.clear(connection, [account_id for account_id, _ in volumes])
+    return found.get("recipient", set()), found.get("campaign", set()) | emptied

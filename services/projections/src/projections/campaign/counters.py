@@ -1,4 +1,7 @@
-"""Campaign statistics: counts of recipients, and of dispatches beside them, moved only by transitions of rows."""
+"""Campaign statistics: counts of recipients, moved only by transitions of their rows.
+
+Those of dispatches (`dispatches_…`) are moved by the statement that changes dispatches: dispatches.UPSERT.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +10,6 @@ from uuid import UUID
 
 import asyncpg
 
-from projections.campaign.recipients import TALLIES
 from projections.conversation.messages import DELIVERED, READ
 
 Measure = tuple[str, str]
@@ -15,9 +17,6 @@ Place = tuple[UUID, UUID, str, str]
 
 _WITH_REASON: Final = ("failed", "skipped")
 _NAMES: Final = {"accepted": "sent"}
-_BY_DISPATCH: Final = tuple(
-    "dispatches_" + {"accepted": "sent", "released": "queued"}.get(name, name) for name in TALLIES
-)
 
 
 def contribute(
@@ -27,7 +26,6 @@ def contribute(
     reason: str | None,
     delivery: int,
     replied: bool,
-    tally: Sequence[int],
 ) -> dict[Measure, int]:
     """What one recipient adds to its campaign's figures: nothing until it is known as imported."""
     if not added:
@@ -42,9 +40,6 @@ def contribute(
         counts["read", ""] = 1
     if replied:
         counts["replied", ""] = 1
-    for name, count in zip(_BY_DISPATCH, tally, strict=True):
-        if count:
-            counts[name, ""] = count
     return counts
 
 
@@ -52,7 +47,7 @@ def count_moves(moves: Iterable[Sequence[Any]]) -> dict[Place, int]:
     """Differences of what rows contribute, from the transitions that recipients' statements return, with how many."""
     change: Counter[Place] = Counter()
     for account_id, campaign_id, *sides, rows in moves:
-        for side, sign in ((sides[:7], -rows), (sides[7:], rows)):
+        for side, sign in ((sides[:6], -rows), (sides[6:], rows)):
             for (measure, reason), count in contribute(*side).items():
                 change[account_id, campaign_id, measure, reason] += sign * count
     return {place: count for place, count in change.items() if count}
@@ -64,12 +59,10 @@ SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bigint[
 ON CONFLICT (account_id, campaign_id, measure, reason) DO UPDATE SET value = c.value + excluded.value
 RETURNING new.value = 0
 """
-# A count that came back to nothing leaves no row: whether it was ever more depends on the batches.
+# A count that came back to nothing leaves no row: whether it was ever more depends on the batches. A few per campaign.
 _CLEAR: Final = """
-DELETE FROM campaign_counter c USING unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) w (account_id, campaign_id,
-    measure, reason)
-WHERE c.account_id = w.account_id AND c.campaign_id = w.campaign_id AND c.measure = w.measure AND c.reason = w.reason
-    AND c.value = 0
+DELETE FROM campaign_counter c USING unnest($1::uuid[], $2::uuid[]) w (account_id, campaign_id)
+WHERE c.account_id = w.account_id AND c.campaign_id = w.campaign_id AND c.value = 0
 """
 
 
@@ -81,4 +74,13 @@ async def add(connection: asyncpg.Connection, change: Mapping[Place, int]) -> No
     columns = [list(column) for column in zip(*places, strict=True)]
     emptied = await connection.fetch(_ADD, *columns, [change[place] for place in places])
     if any(row[0] for row in emptied):
-        await connection.execute(_CLEAR, *columns)
+        await clear(connection, {place[:2] for place in places})
+
+
+async def clear(connection: asyncpg.Connection, campaigns: Iterable[tuple[UUID, UUID]]) -> None:
+    """After counts of these campaigns, (account, id), came to nothing."""
+    places = sorted(campaigns)
+    if places:
+        await connection.execute(
+            _CLEAR, [account_id for account_id, _ in places], [campaign_id for _, campaign_id in places]
+        )

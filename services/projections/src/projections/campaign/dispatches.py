@@ -11,7 +11,7 @@ from contracts.ids import dispatch_id
 from contracts.messages import MessageFailed
 from contracts.progress import DispatchesChanged
 from projections.campaign.volume import count_moved, quarter
-from projections.conversation.messages import earliest
+from projections.conversation.messages import DELIVERED, READ, earliest
 from projections.folding import Key, fold, greatest, in_order, read_id
 
 
@@ -162,12 +162,44 @@ _QUEUED: Final = f"""queued AS (
     WHERE e.instance_id IS NOT NULL AND e.state IN ({", ".join(f"'{state}'" for state in QUEUE_STATES)})
     GROUP BY 1, 2, 3 HAVING sum(e.rows) <> 0
     ON CONFLICT (account_id, instance_id, state) DO UPDATE SET value = q.value + excluded.value
-    RETURNING new.value
+    RETURNING new.account_id, new.value
 )"""
+# What a dispatch adds to its campaign's figures, by its state; delivery is counted of accepted ones only.
+_MEASURE: Final = (
+    "'dispatches_' || CASE {side}_state WHEN 'accepted' THEN 'sent' WHEN 'released' THEN 'queued' ELSE {side}_state END"
+)
+_LEVELS: Final = (("dispatches_delivered", DELIVERED), ("dispatches_read", READ))
+_MEASURED: Final = ", ".join(
+    f"({side}_subject_id, {measure}, {rows})"
+    for side, rows in (("new", "t.rows"), ("old", "-t.rows"))
+    for measure in (
+        _MEASURE.format(side=side),
+        *(f"CASE WHEN {side}_delivery >= {level} THEN '{name}' END" for name, level in _LEVELS),
+    )
+)
+_TALLIED: Final = f"""tallied AS (
+    INSERT INTO campaign_counter AS c (account_id, campaign_id, measure, reason, value)
+    SELECT t.account_id, e.campaign_id, e.measure, '', sum(e.rows)
+    FROM (SELECT account_id, new_subject_id, new_state, new_delivery, old_subject_id, old_state, old_delivery,
+            count(*) AS rows
+        FROM moved WHERE recipient_id IS NOT NULL GROUP BY 1, 2, 3, 4, 5, 6, 7) t
+    CROSS JOIN LATERAL (VALUES {_MEASURED}) e (campaign_id, measure, rows)
+    WHERE e.campaign_id IS NOT NULL AND e.measure IS NOT NULL
+    GROUP BY 1, 2, 3 HAVING sum(e.rows) <> 0
+    ON CONFLICT (account_id, campaign_id, measure, reason) DO UPDATE SET value = c.value + excluded.value
+    RETURNING new.account_id, new.campaign_id, new.value
+)"""
+# Planned and nothing else, of a row `d`: a recipient's row says as much before anything happens, so it is not written.
+JUST_PLANNED: Final = """(d.version = 1 AND d.state = 'pending' AND d.message_id IS NULL AND d.error_key = ''
+    AND coalesce(d.reason, 'previous_step') = 'previous_step')"""
+# Whether something happened to a recipient's earlier or later step already.
+_STIRRED: Final = """EXISTS (SELECT FROM recipient r WHERE r.account_id = moved.account_id AND r.id = moved.recipient_id
+    AND coalesce(r.changed_at, r.sent_at, r.replied_at) IS NOT NULL)"""
 # As in volume.py: whether a queue was ever longer than nothing depends on the batches. A few rows for each instance.
 CLEAR_QUEUES: Final = "DELETE FROM queue_counter WHERE account_id = ANY($1::uuid[]) AND value = 0"
-# A campaign's failures are dispatches that ended failed, whether or not a message existed. Answers the recipients whose
-# dispatches changed; what tells nothing new is not written.
+# A campaign's failures are dispatches that ended failed, whether or not a message existed. What tells nothing new
+# is not written. Answers, each by (account, id): `recipient`, its state may have changed; `campaign`, its figures did;
+# `emptied_figure` of a campaign, `emptied_queue` and `emptied_volume` of an account, whose row is to go.
 UPSERT: Final = f"""
 WITH moved AS (
     INSERT INTO dispatch AS d (account_id, id, subject_id, recipient_id, step, instance_id, version, attempt, release,
@@ -191,9 +223,14 @@ WITH moved AS (
     RETURNING new.account_id, new.recipient_id, new.subject_id AS new_subject_id, old.subject_id AS old_subject_id,
         {_FAILED.format(side="new")} AS new_failed, {_FAILED.format(side="old")} AS old_failed,
         new.instance_id AS new_instance_id, {EFFECTIVE_STATE.replace("d.", "new.")} AS new_state,
-        old.instance_id AS old_instance_id, {EFFECTIVE_STATE.replace("d.", "old.")} AS old_state
-), {_COUNTED}, {_QUEUED}
-SELECT account_id, recipient_id, EXISTS (SELECT FROM counted WHERE value = 0),
-    EXISTS (SELECT FROM queued WHERE value = 0)
-FROM moved
+        old.instance_id AS old_instance_id, {EFFECTIVE_STATE.replace("d.", "old.")} AS old_state,
+        CASE WHEN {EFFECTIVE_STATE.replace("d.", "new.")} = 'accepted' THEN new.delivery ELSE 0 END AS new_delivery,
+        CASE WHEN {EFFECTIVE_STATE.replace("d.", "old.")} = 'accepted' THEN old.delivery ELSE 0 END AS old_delivery,
+        {JUST_PLANNED.replace("d.", "new.")} AS just_planned
+), {_COUNTED}, {_QUEUED}, {_TALLIED}
+SELECT 'recipient', account_id, recipient_id FROM moved
+WHERE recipient_id IS NOT NULL AND (NOT just_planned OR {_STIRRED})
+UNION ALL SELECT CASE value WHEN 0 THEN 'emptied_figure' ELSE 'campaign' END, account_id, campaign_id FROM tallied
+UNION ALL SELECT 'emptied_queue', account_id, NULL FROM queued WHERE value = 0
+UNION ALL SELECT 'emptied_volume', account_id, NULL FROM counted WHERE value = 0
 """

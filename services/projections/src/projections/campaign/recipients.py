@@ -13,13 +13,10 @@ import orjson
 
 from contracts.campaigns import RecipientsAdded
 from contracts.envelope import Envelope
-from projections.campaign.dispatches import EFFECTIVE_STATE
-from projections.conversation.messages import DELIVERED, READ
+from projections.campaign.dispatches import EFFECTIVE_STATE, JUST_PLANNED
 from projections.folding import fold, in_order, least, read_id
 
 WORST_FIRST: Final = ("failed", "unresolved", "expired", "skipped", "cancelled", "pending", "released", "accepted")
-# What `tally` counts, by position.
-TALLIES: Final = (*WORST_FIRST, "delivered", "read")
 
 
 class Identity(NamedTuple):
@@ -62,20 +59,18 @@ def fold_identities(identities: Iterable[Identity]) -> list[Identity]:
 
 # Distinct transitions with how often they happened: a few, of thousands of rows. By position in counters.count_moves.
 _COUNT_MOVES: Final = """
-SELECT account_id, campaign_id, old_added, old_state, old_queued, old_reason, old_delivery, old_replied, old_tally,
-    new_added, new_state, new_queued, new_reason, new_delivery, new_replied, new_tally, count(*)
+SELECT account_id, campaign_id, old_added, old_state, old_queued, old_reason, old_delivery, old_replied,
+    new_added, new_state, new_queued, new_reason, new_delivery, new_replied, count(*)
 FROM moved
-GROUP BY account_id, campaign_id, old_added, old_state, old_queued, old_reason, old_delivery, old_replied, old_tally,
-    new_added, new_state, new_queued, new_reason, new_delivery, new_replied, new_tally
+GROUP BY account_id, campaign_id, old_added, old_state, old_queued, old_reason, old_delivery, old_replied,
+    new_added, new_state, new_queued, new_reason, new_delivery, new_replied
 """
 _RETURNING: Final = """
     RETURNING new.account_id AS account_id, new.campaign_id AS campaign_id,
         old.source_event IS NOT NULL AS old_added, old.state AS old_state, old.queued AS old_queued,
         old.reason AS old_reason, old.delivery AS old_delivery, old.replied_at IS NOT NULL AS old_replied,
-        old.tally AS old_tally,
         new.source_event IS NOT NULL AS new_added, new.state AS new_state, new.queued AS new_queued,
-        new.reason AS new_reason, new.delivery AS new_delivery, new.replied_at IS NOT NULL AS new_replied,
-        new.tally AS new_tally
+        new.reason AS new_reason, new.delivery AS new_delivery, new.replied_at IS NOT NULL AS new_replied
 )
 """
 IDENTITIES: Final = (
@@ -102,7 +97,8 @@ SUMMARIES: Final = (
     """
 WITH part AS (
     SELECT d.account_id, d.recipient_id, d.subject_id, d.step, d.id, d.reason, d.error, d.delivery, d.sent_at,
-        d.changed_at, array_position(ARRAY[{worst_first}], {effective_state}) AS rank
+        CASE WHEN NOT {just_planned} THEN d.changed_at END AS changed_at,
+        array_position(ARRAY[{worst_first}], {effective_state}) AS rank
     FROM unnest($1::projections.given_place[]) w (account_id, recipient_id)
     CROSS JOIN LATERAL (SELECT * FROM dispatch
         WHERE recipient_id = w.recipient_id AND account_id IS NOT DISTINCT FROM w.account_id OFFSET 0) d
@@ -110,35 +106,30 @@ WITH part AS (
     SELECT account_id, recipient_id, any_value(subject_id) AS campaign_id,
         min(rank) AS rank, bool_or(rank = 7) AS released, min(delivery) AS delivery, max(sent_at) AS sent_at,
         max(changed_at) AS changed_at, (array_agg(reason ORDER BY rank, step, id))[1] AS reason,
-        (array_agg(error ORDER BY rank, step, id))[1] AS error, ARRAY[{tally}]::integer[] AS tally
+        (array_agg(error ORDER BY rank, step, id))[1] AS error
     FROM part GROUP BY account_id, recipient_id
 ), moved AS (
     INSERT INTO recipient AS r (account_id, id, campaign_id, state, queued, reason, delivery, replied_at, sent_at,
-        changed_at, error, tally)
+        changed_at, error)
     SELECT w.account_id, w.recipient_id, w.campaign_id,
         (ARRAY[{worst_first}])[CASE w.rank WHEN 7 THEN 6 ELSE w.rank END], w.rank IN (6, 7) AND w.released,
         CASE WHEN w.rank < 8 THEN w.reason END,
         CASE WHEN w.rank = 8 THEN w.delivery ELSE 0 END,
         (SELECT min(y.replied_at) FROM reply y
             WHERE y.recipient_id = w.recipient_id AND y.account_id IS NOT DISTINCT FROM w.account_id),
-        w.sent_at, w.changed_at, CASE WHEN w.rank <= 2 THEN w.error END, w.tally
+        w.sent_at, w.changed_at, CASE WHEN w.rank <= 2 THEN w.error END
     FROM worst w ORDER BY w.account_id, w.recipient_id
     ON CONFLICT (account_id, id) DO UPDATE SET
         campaign_id = coalesce(r.campaign_id, excluded.campaign_id), state = excluded.state, queued = excluded.queued,
         reason = excluded.reason, delivery = excluded.delivery, replied_at = excluded.replied_at,
-        sent_at = excluded.sent_at, changed_at = excluded.changed_at, error = excluded.error, tally = excluded.tally
-    WHERE (r.state, r.queued, r.reason, r.delivery, r.replied_at, r.sent_at, r.changed_at, r.error, r.tally)
+        sent_at = excluded.sent_at, changed_at = excluded.changed_at, error = excluded.error
+    WHERE (r.state, r.queued, r.reason, r.delivery, r.replied_at, r.sent_at, r.changed_at, r.error)
         IS DISTINCT FROM (excluded.state, excluded.queued, excluded.reason, excluded.delivery, excluded.replied_at,
-            excluded.sent_at, excluded.changed_at, excluded.error, excluded.tally)
+            excluded.sent_at, excluded.changed_at, excluded.error)
 """.format(
         worst_first=", ".join(f"'{state}'" for state in WORST_FIRST),
         effective_state=EFFECTIVE_STATE,
-        tally=", ".join(
-            (
-                *(f"count(*) FILTER (WHERE rank = {place})" for place in range(1, 9)),
-                *(f"count(*) FILTER (WHERE rank = 8 AND delivery >= {level})" for level in (DELIVERED, READ)),
-            )
-        ),
+        just_planned=JUST_PLANNED,
     )
     + _RETURNING
     + _COUNT_MOVES

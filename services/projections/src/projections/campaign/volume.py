@@ -22,7 +22,7 @@ _COUNTED: Final = """counted AS (
         AND e.quarter IS NOT NULL
     GROUP BY 1, 2, 3, 4, 5 HAVING sum(e.rows) <> 0
     ON CONFLICT (account_id, scope, scope_id, quarter, measure) DO UPDATE SET value = v.value + excluded.value
-    RETURNING new.value
+    RETURNING new.account_id, new.value
 )"""
 # A count that came back to nothing leaves no row: whether it was ever more depends on the batches. Rare, so that the
 # accounts' rows may be looked through.

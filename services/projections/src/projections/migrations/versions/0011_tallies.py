@@ -1,0 +1,13 @@
+"""A campaign's dispatches are counted where they change: a recipient's row carries no tally of them."""
+
+from alembic import op
+
+revision = "0011"
+down_revision = "0010"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    for generation in ("projections_g1", "projections_g2"):
+        op.execute(f"ALTER TABLE {generation}.recipient DROP COLUMN tally")
