@@ -1,6 +1,6 @@
 """The circuit breaker as a table."""
 
-from sender.lane.breaker import CLOSED, Closed, HalfOpen, Open, Policy, note, permit, reopens_at
+from sender.lane.breaker import CLOSED, Closed, HalfOpen, Open, Policy, give_back, note, permit, reopens_at
 
 POLICY = Policy(failures=3, open_s=30.0, probe_s=75.0)
 
@@ -26,6 +26,12 @@ def test_the_probe_decides() -> None:
 
 def test_a_probe_that_never_ended_is_followed_by_another() -> None:
     assert permit(HalfOpen(107.0), 107.0, POLICY) == (HalfOpen(182.0), 1)
+
+
+def test_a_probe_that_did_not_leave_makes_room_for_the_next_at_once() -> None:
+    assert give_back(HalfOpen(107.0), 40) == Open(40)
+    assert permit(Open(40), 40, POLICY) == (HalfOpen(115.0), 1)
+    assert [give_back(state, 40) for state in (CLOSED, Closed(2), Open(50.0))] == [CLOSED, Closed(2), Open(50.0)]
 
 
 def test_answers_to_requests_from_before_the_opening_change_nothing() -> None:

@@ -66,6 +66,11 @@ def note(state: State, result: Result, now_s: float, policy: Policy) -> State:
             raise AssertionError(state)
 
 
+def give_back(state: State, now_s: float) -> State:
+    """The probe did not leave, so it says nothing about the provider: the next may go at once."""
+    return Open(now_s) if isinstance(state, HalfOpen) else state
+
+
 def reopens_at(state: State) -> float | None:
     """When the next message may go, None if now."""
     match state:

@@ -105,6 +105,14 @@ class Departures:
             self._pacing = True
             self._spawn(self._pace())
 
+    def give_probe_back(self) -> None:
+        """Where the one message that may try the provider does not: else the lane waits for its answer."""
+        self.breaker = breaker.give_back(self.breaker, self._clock())
+
+    def awaits_probe(self, now_s: float) -> bool:
+        """What else there is waits for the probe's answer, which comes within moments."""
+        return isinstance(self.breaker, breaker.HalfOpen) and now_s < self.breaker.until_s
+
     async def all_left(self) -> None:
         """Until no committed intent is undeparted; requests under way go on by themselves."""
         await self._empty.wait()
@@ -117,6 +125,7 @@ class Departures:
                 now_s = self._clock()
                 if (never := self._refuse(ready, now_s)) is not None:
                     self._ready.popleft()
+                    self.give_probe_back()
                     self._end(ready, never)
                     continue
                 turn = throttle.take(self.tat_s, now_s, ready.instance.rate)

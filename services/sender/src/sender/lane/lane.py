@@ -135,6 +135,9 @@ class Lane:
         if instance.stopped is not None:
             self._answer_older_than(0, "instance_stopped", STOPPED_AGAIN_S)
             return None
+        if self.departures.awaits_probe(now_s):
+            self._answer_older_than(self._parts.settings.owner_wait_s, "breaker", self._parts.settings.breaker_open_s)
+            return RETRY_S
         if (held := self._held(now_s)) is not None:
             self._answer_older_than(0, held[0], held[1] - now_s)
             return None
@@ -193,8 +196,10 @@ class Lane:
             self._pairs,
             pairs_complete=now_s >= self._pairs_complete_at_s,
         )
+        leaves = False
         try:
             committed = await self._parts.intents.submit(group)
+            leaves = any(isinstance(decision, Intend) for decision in committed.admission.decisions)
         except IntentsFailed:
             self._queues.put_back(works, retaken=True)
             await asyncio.sleep(RETRY_S)
@@ -205,6 +210,9 @@ class Lane:
         except BaseException:
             self._queues.put_back(works, retaken=True)
             raise
+        finally:
+            if not leaves:
+                self.departures.give_probe_back()
         self._look_ahead(self._parts.clock() - now_s)
         self._remember_pairs(committed.admission.pairs)
         for work, decision in zip(works, committed.admission.decisions, strict=True):
