@@ -1,7 +1,7 @@
 """Why things wait and when a campaign will end: what people are told is what the engine obeys."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,10 +12,8 @@ from contracts import topics
 from contracts.campaigns import CampaignCreated, CampaignPausing, SendingPolicy
 from contracts.operations import ExplainRequested, HoldSet, PlanPreviewRequested
 from contracts.progress import LaneExplained, PlanPreviewed
-from scheduler.plan.forecast import Load, estimate_end, sending_s
 from scheduler_parts import (
     ACCOUNT,
-    AT_ONCE,
     Bench,
     add_instance,
     bench,
@@ -26,33 +24,6 @@ from scheduler_parts import (
     people,
     start_campaign,
 )
-
-NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
-
-
-def test_without_delays_the_rate_tells_the_end() -> None:
-    assert estimate_end(AT_ONCE, [Load(800, 80), Load(100, 80)], NOON) == NOON + timedelta(seconds=10)
-
-
-def test_delays_and_rests_are_counted() -> None:
-    policy = SendingPolicy(min_delay_s=5, max_delay_s=15, pause_after_messages=50, pause_duration_s=300)
-    assert sending_s(policy, Load(101, 80)) == pytest.approx(101 * 10.5 + 2 * 300)
-
-
-def test_nights_are_skipped() -> None:
-    policy = AT_ONCE.model_copy(
-        update={"allowed_hours_start": time(9), "allowed_hours_end": time(10), "time_zone": "UTC"}
-    )
-    assert estimate_end(policy, [Load(5400, 1)], NOON) == datetime(2026, 3, 4, 9, 30, tzinfo=UTC)
-
-
-def test_a_daily_limit_spreads_over_days() -> None:
-    policy = AT_ONCE.model_copy(update={"daily_limit": 100, "time_zone": "UTC"})
-    assert estimate_end(policy, [Load(250, 80)], NOON) == datetime(2026, 3, 4, tzinfo=UTC)
-
-
-def test_what_never_opens_never_ends() -> None:
-    assert estimate_end(AT_ONCE.model_copy(update={"weekdays": ()}), [Load(1, 1)], NOON) is None
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from scheduler.lane import hours, lanes, pacing
 from scheduler.lane.pacing import Run, Wait
 from scheduler.order.holds import Holds
 from scheduler.plan import bindings
-from scheduler.plan.forecast import Load, estimate_end
+from scheduler.plan.forecast import LaneOutlook, RunOutlook, foresee
 from scheduler.rows import Row
 
 _RUN = """
@@ -116,7 +116,7 @@ class Explanations:
         usable = [row for row in pool if lanes.why_stopped(row) is None]
         counts = await _spread(raw, usable or pool, audience)
         rates = {row["instance_id"]: row["rate"] or lanes.UNKNOWN_RATE for row in pool}
-        loads = [Load(count * steps, rates[instance_id]) for instance_id, count in counts.items()]
+        loads = [LaneOutlook(rates[each], {request.campaign_id: count * steps}) for each, count in counts.items()]
         problems = [f"instance_{lanes.why_stopped(row)}: {row['instance_id']}" for row in pool if row not in usable]
         problems += [] if usable else ["no_usable_instance"]
         problems += [] if definition.steps else ["no_steps"]
@@ -125,7 +125,7 @@ class Explanations:
         problems += [f"opted_out: {opted_out}"] if opted_out else []
         opens = hours.is_open(policy, now) or hours.next_change(policy, now) is not None
         problems += [] if opens else ["hours_never_open"]
-        end = estimate_end(policy, loads, now)
+        end = foresee({request.campaign_id: RunOutlook(account_id, policy)}, loads, now)[request.campaign_id]
         if policy.valid_until is not None and end is not None and end >= policy.valid_until:
             problems.append("ends_after_validity")
         return PlanPreviewed(
@@ -151,8 +151,12 @@ class Explanations:
         open_rows = await raw.fetch(_OPEN, run.campaign_id)
         rows = await raw.fetch(_LANES, account_id, [row["instance_id"] for row in open_rows])
         rates = {row["instance_id"]: row["rate"] or lanes.UNKNOWN_RATE for row in rows}
-        loads = [Load(row["messages"], rates.get(row["instance_id"], lanes.UNKNOWN_RATE)) for row in open_rows]
-        return estimate_end(run.definition.policy, loads, now, used_today=used_today)
+        loads = [
+            LaneOutlook(rates.get(row["instance_id"], lanes.UNKNOWN_RATE), {run.campaign_id: row["messages"]})
+            for row in open_rows
+        ]
+        outlook = RunOutlook(account_id, run.definition.policy, used_today=used_today)
+        return foresee({run.campaign_id: outlook}, loads, now)[run.campaign_id]
 
 
 async def _run_state(raw: asyncpg.Connection, run: CampaignRun, holds: Holds, now: datetime) -> Run:

@@ -23,18 +23,19 @@ class Turns:
     owed: dict[UUID, float]
 
 
+def shares_of(contenders: Sequence[Contender]) -> dict[UUID, float]:
+    """The part of a lane that each gets in the long run: equal for accounts, then equal among an account's own."""
+    of_account: dict[UUID, int] = {}
+    for contender in contenders:
+        of_account[contender.account_id] = of_account.get(contender.account_id, 0) + 1
+    return {contender.campaign_id: 1 / len(of_account) / of_account[contender.account_id] for contender in contenders}
+
+
 def divide(slots: int, contenders: Sequence[Contender], owed: Mapping[UUID, float]) -> Turns:
     """Contenders are those with work now: who has none keeps no claim."""
     if slots <= 0 or not contenders:
         return Turns({}, dict(owed))
-    of_account: dict[UUID, int] = {}
-    for contender in contenders:
-        of_account[contender.account_id] = of_account.get(contender.account_id, 0) + 1
-    claims = {
-        contender.campaign_id: owed.get(contender.campaign_id, 0.0)
-        + slots / len(of_account) / of_account[contender.account_id]
-        for contender in contenders
-    }
+    claims = {campaign: owed.get(campaign, 0.0) + slots * share for campaign, share in shares_of(contenders).items()}
     given = {campaign: max(0, int(claim)) for campaign, claim in claims.items()}
     by_remainder = sorted(claims, key=lambda campaign: (given[campaign] - claims[campaign], campaign.int))
     spare = slots - sum(given.values())
