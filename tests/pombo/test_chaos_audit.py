@@ -1,5 +1,6 @@
 """I1 to I14 over several campaigns: a clean run holds, and each doctored log breaks the promise that it should."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -10,7 +11,7 @@ from chaotic_run import ChaoticRun, kept_facts
 from contracts import ids
 from pombo.audit.ledger import Intent, Recovery
 from pombo.audit.witness import read_witness
-from witnessed_run import CAMPAIGN, PEOPLE, SECOND_NS, message_id
+from witnessed_run import CAMPAIGN, NOON_MS, PEOPLE, SECOND_NS, message_id
 
 ALL = [f"I{number}" for number in range(1, 15)]
 
@@ -18,6 +19,89 @@ ALL = [f"I{number}" for number in range(1, 15)]
 @pytest.fixture
 def chaotic() -> ChaoticRun:
     return ChaoticRun()
+
+
+def _forget_a_person(chaotic: ChaoticRun) -> None:
+    chaotic.run.answers["recipients"].pop()
+
+
+def _send_twice(chaotic: ChaoticRun) -> None:
+    chaotic.run.send_again(0, 0, message_id="wamid.again", mono_ns=40 * SECOND_NS)
+
+
+def _lose_a_send(chaotic: ChaoticRun) -> None:
+    chaotic.run.witness.remove(chaotic.run.sends(0, 1)[0])
+
+
+def _hurry(chaotic: ChaoticRun) -> None:
+    chaotic.run.plan["numbers"][0]["per_second"] = 1
+    chaotic.run.sends(0, 1)[0]["mono_ns"] = chaotic.run.sends(1, 1)[0]["mono_ns"]
+
+
+def _narrow_the_tier(chaotic: ChaoticRun) -> None:
+    chaotic.run.plan["numbers"][0]["unique_24h"] = 1
+
+
+def _send_while_paused(chaotic: ChaoticRun) -> None:
+    chaotic.run.sends(0, 1)[0]["mono_ns"] = 10 * SECOND_NS + 1
+
+
+def _send_after_an_opt_out(chaotic: ChaoticRun) -> None:
+    answer = {"event": "inbound", "at_ms": 0, "mono_ns": 0, "number": "1001", "message_id": "in", "text": " sair"}
+    chaotic.run.witness.append(answer | {"person": chaotic.run.sends(0, 0)[0]["person"]})
+
+
+def _lose_a_webhook(chaotic: ChaoticRun) -> None:
+    chaotic.run.answers["raw_counts"][message_id(1, 1)] = 2
+
+
+def _with(**changes: Any) -> Callable[[ChaoticRun], None]:
+    def doctor(chaotic: ChaoticRun) -> None:
+        chaotic.facts = kept_facts(**changes)
+
+    return doctor
+
+
+# One doctored place for each invariant: a check that never failed proves nothing.
+DOCTORED: Mapping[str, Callable[[ChaoticRun], None]] = {
+    "I1": _forget_a_person,
+    "I2": _send_twice,
+    "I3": _lose_a_send,
+    "I4": _hurry,
+    "I5": _narrow_the_tier,
+    "I6": _send_while_paused,
+    "I7": _send_after_an_opt_out,
+    "I8": _with(compared=()),
+    "I9": _with(logged_events=6),
+    "I10": _with(leaks=("sender.log has a word of message texts",)),
+    "I11": _lose_a_webhook,
+    "I12": _with(intents=(Intent("one", 1.0, 2), Intent("one", 2.0, 1))),
+    "I13": _with(recovery=Recovery(31, 30, 2, at_rest=True)),
+    "I14": _with(rss_mib={"sender": 1025}),
+}
+
+
+@pytest.mark.parametrize("number", ALL)
+def test_every_invariant_can_fail(chaotic: ChaoticRun, number: str) -> None:
+    assert chaotic.findings()[number].holds
+    DOCTORED[number](chaotic)
+    assert number in chaotic.broken()
+
+
+def test_a_send_outside_allowed_hours_breaks_i7(chaotic: ChaoticRun) -> None:
+    chaotic.run.sends(0, 0)[0]["at_ms"] = NOON_MS + 3 * 3_600_000
+    assert chaotic.broken() == {"I7"}
+
+
+def test_what_stands_at_the_provider_and_is_counted_as_failed_breaks_i3(chaotic: ChaoticRun) -> None:
+    chaotic.run.answers["recipients"][0]["state"] = "failed"
+    chaotic.run.answers["statistics"] |= {"sent_count": 1, "failed_count": 1}
+    assert chaotic.broken() == {"I3"}
+
+
+def test_a_send_after_a_cancellation_breaks_i6(chaotic: ChaoticRun) -> None:
+    chaotic.run.clock.append({"event": "cancelled", "campaign_id": str(CAMPAIGN), "mono_ns": 16 * SECOND_NS})
+    assert chaotic.broken() == {"I6"}
 
 
 def dispatch_of(person: int, step: int) -> UUID:
@@ -78,22 +162,6 @@ def test_people_are_counted_for_the_portfolio(chaotic: ChaoticRun) -> None:
     for each in chaotic.run.plan["numbers"]:
         each["portfolio"] = None
     assert chaotic.broken() == set()
-
-
-def test_a_burst_breaks_i4(chaotic: ChaoticRun) -> None:
-    chaotic.run.plan["numbers"][0]["per_second"] = 1
-    chaotic.run.sends(0, 1)[0]["mono_ns"] = chaotic.run.sends(1, 1)[0]["mono_ns"]
-    assert chaotic.broken() == {"I4"}
-
-
-def test_a_send_while_paused_breaks_i6(chaotic: ChaoticRun) -> None:
-    chaotic.run.sends(0, 1)[0]["mono_ns"] = 10 * SECOND_NS + 1
-    assert chaotic.broken() == {"I6"}
-
-
-def test_a_webhook_missing_in_the_topic_breaks_i11(chaotic: ChaoticRun) -> None:
-    chaotic.run.answers["raw_counts"][message_id(1, 1)] = 2
-    assert chaotic.broken() == {"I11"}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from uuid import UUID
 from pombo.audit.finding import Finding, found
 from pombo.audit.witness import Send, Witness
 
+STILL_MOVING_S = 5.0
 NO_ANSWER = frozenset({"hang", "reset", "lost_answer", "garbled", "accepted_5xx"})
 
 
@@ -26,12 +27,16 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """From the end of the last fault until everything was at rest. `backlog`: messages not final when it ended."""
+    """From the end of the last fault until everything was at rest. `backlog`: messages not final when it ended.
+
+    `moved`: seconds after the last fault in which each kind of thing was last seen on its way.
+    """
 
     took_s: float
     bound_s: float
     backlog: int
     at_rest: bool
+    moved: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +118,8 @@ def live(recovery: Recovery) -> Finding:
     """I13: after the last fault everything comes to rest within its bound."""
     wrong: list[str] = []
     if not recovery.at_rest:
-        wrong.append(f"not at rest {recovery.took_s:.0f} s after the last fault")
+        late = ", ".join(what for what, at_s in recovery.moved.items() if recovery.took_s - at_s < STILL_MOVING_S)
+        wrong.append(f"not at rest {recovery.took_s:.0f} s after the last fault (on their way: {late or 'not known'})")
     elif recovery.took_s > recovery.bound_s:
         wrong.append(f"at rest {recovery.took_s:.1f} s after the last fault, the bound is {recovery.bound_s:.1f} s")
     counted = f"{recovery.backlog} messages in {recovery.took_s:.1f} s of {recovery.bound_s:.1f}"

@@ -157,6 +157,7 @@ def _result(played: Played, findings: Sequence[Finding], fields: dict[str, objec
         timeline=played.timeline,
         recovery_s=played.recovery.took_s,
         bound_s=played.recovery.bound_s,
+        moved=dict(played.recovery.moved),
         took_s=round(played.took_s, 1),
         broken=results.broken(list(findings)),
         rss_mib=system.keeper.rss_mib(),

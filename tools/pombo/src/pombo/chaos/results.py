@@ -25,7 +25,8 @@ class Result:
 
     `timeline`: seconds of the run in which the faults were done, in the order of their ends.
 
-    `stalled_s`: how long the machine stood still (others stopped us); the bound of recovery is so much longer.
+    `stalled_s`: how long the machine was others' (they stopped us, or used it); the bound of recovery is longer by
+    what of it fell into the recovery. `moved`: when, of the recovery, each kind of thing was last on its way.
     """
 
     at: str
@@ -44,6 +45,7 @@ class Result:
     broken: dict[str, list[str]]
     rss_mib: dict[str, int]
     stalled_s: float = 0.0
+    moved: dict[str, float] = field(default_factory=dict)
     timeline: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=dict)

@@ -195,23 +195,30 @@ def _recover(system: System, campaigns: list[Started], healed_s: float) -> Recov
     stores = evidence.Stores(system.stack)
     stalled_before_s = system.stalls.total_s
     backlog, allowed_s, last, still_s = -1, 0.0, None, time.monotonic()
+    moved: dict[str, float] = {}
     while True:
         system.keeper.tick()
         figures = [campaign.statistics() for campaign in campaigns]
         pending = sum(campaign.pending(found) for campaign, found in zip(campaigns, figures, strict=True))
         if backlog < 0:
             backlog, allowed_s = pending, pending / system.pace * 1.2 + 30.0
-        over = all(campaign.is_over(found) for campaign, found in zip(campaigns, figures, strict=True))
         hooks = system.simulator.stats()["webhooks"]
-        moving = not over or hooks["open"] or hooks["waiting"] or hooks["retrying"] or figures != last
-        if moving or any(asyncio.run(stores.waiting()).values()):
-            last, still_s = figures, time.monotonic()
+        moving = {
+            "dispatches": pending > 0,
+            "campaigns": not all(c.is_over(found) for c, found in zip(campaigns, figures, strict=True)),
+            "webhooks": bool(hooks["open"] or hooks["waiting"] or hooks["retrying"]),
+            "stores": any(asyncio.run(stores.waiting()).values()),
+            "figures": figures != last,
+        }
         now_s = time.monotonic()
+        if any(moving.values()):
+            last, still_s = figures, now_s
+            moved |= {what: round(now_s - healed_s, 1) for what, moves in moving.items() if moves}
         bound_s = allowed_s + system.stalls.total_s - stalled_before_s
         if now_s - still_s > QUIET_S:
-            return Recovery(round(still_s - healed_s, 1), round(bound_s, 1), backlog, at_rest=True)
+            return Recovery(round(still_s - healed_s, 1), round(bound_s, 1), backlog, at_rest=True, moved=moved)
         if now_s - healed_s > bound_s * BOUNDS_WAITED:
-            return Recovery(round(now_s - healed_s, 1), round(bound_s, 1), backlog, at_rest=False)
+            return Recovery(round(now_s - healed_s, 1), round(bound_s, 1), backlog, at_rest=False, moved=moved)
         time.sleep(TICK_S)
 
 
