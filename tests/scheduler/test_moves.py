@@ -7,7 +7,7 @@ import pytest
 
 from contracts import ids, topics
 from contracts.campaigns import CampaignPaused, CampaignPausing, CampaignResumed
-from contracts.contacts import ContactAllocated, ContactMoved
+from contracts.contacts import ContactMoved
 from contracts.instances import InstanceBanned, InstanceConnected, InstanceDisconnected
 from contracts.messages import MessageQueued
 from scheduler_parts import (
@@ -90,7 +90,7 @@ async def test_bindings_follow_and_are_told(on: Bench) -> None:
         assert event.recipient_key in at_other
     again = await start_campaign(on, definition([banned, other]), 40)
     await on.turn()
-    assert len(await on.events(ContactAllocated)) == 40, "nobody is bound anew"
+    assert len(await on.allocated()) == 40, "nobody is bound anew"
     assert len([place for place in (await where(on, again)).values() if place == other]) == 40
     assert campaign != again
 

@@ -9,7 +9,7 @@ import pytest
 
 from backing import MakeDatabase
 from contracts import ids, topics
-from contracts.contacts import ContactAllocated, ContactOptedOut
+from contracts.contacts import ContactOptedOut
 from contracts.conversations import AnswerContent, AnswerWritten, MessageReceived
 from contracts.ids import Address
 from contracts.operations import HoldSet
@@ -129,7 +129,7 @@ async def test_a_pool_binds_each_new_contact_to_an_instance_with_room(on: Bench)
     assert {row["instance_id"]: row["people"] for row in bound} == dict.fromkeys(pool, 30)
     occupied = await on.rows("SELECT bound FROM occupancy")
     assert [row["bound"] for row in occupied] == [30, 30]
-    assert len(await on.events(ContactAllocated)) == 60
+    assert len(await on.allocated()) == 60
     used = await on.rows("SELECT DISTINCT instance_id FROM dispatch")
     assert {row["instance_id"] for row in used} == set(pool)
 

@@ -288,6 +288,10 @@ def _play_people(history: History, account: UUID) -> None:
         if rng.random() < 0.6:
             history.tell(account, contact, contacts.ContactAllocated(instance_id=history.uuid(), recipient_key=key))
         if rng.random() < 0.3:
+            bound = contacts.BoundContact(contact_id=contact, recipient_key=key)
+            page = contacts.ContactsAllocated(instance_id=history.uuid(), contacts=(bound,))
+            history.tell(account, page.instance_id, page)
+        if rng.random() < 0.3:
             moved = {"instance_id": history.uuid(), "from_instance_id": history.uuid(), "recipient_key": key}
             history.tell(account, contact, contacts.ContactMoved(**moved))
 
@@ -306,6 +310,7 @@ def _play_instance(history: History, account: UUID) -> None:
         lambda: instances.InstanceConnecting(at=history.now),
         lambda: instances.QrCodeUpdated(qr_code="qr", at=history.now),
         lambda: instances.InstanceThrottled(messages_per_second=12.5, code="130429", at=history.now),
+        lambda: instances.InstanceRateRestored(messages_per_second=80.0, at=history.now),
         lambda: instances.BreakerOpened(reason="5xx", until=history.now, at=history.now),
         lambda: instances.BreakerClosed(at=history.now),
         lambda: instances.InstanceLimitsChanged(tier="2", quality=rng.choice((None, "GREEN")), at=history.now),

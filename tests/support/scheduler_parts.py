@@ -23,6 +23,7 @@ from contracts.campaigns import (
     Step,
 )
 from contracts.codec import decode
+from contracts.contacts import ContactAllocated, ContactsAllocated
 from contracts.envelope import Event, read_headers, read_type
 from contracts.ids import Address
 from contracts.instances import InstanceConfigured, Limits
@@ -152,6 +153,16 @@ class Bench:
             if isinstance(event, types):
                 found.append((row["key"], event))
         return found
+
+    async def allocated(self) -> list[str]:
+        """The keys of the contacts that were told to be bound, as often as they were."""
+        keys: list[str] = []
+        for _, event in await self.events(ContactAllocated, ContactsAllocated):
+            if isinstance(event, ContactsAllocated):
+                keys += [one.recipient_key for one in event.contacts]
+            elif isinstance(event, ContactAllocated):
+                keys.append(event.recipient_key)
+        return keys
 
 
 @asynccontextmanager

@@ -3,6 +3,8 @@
 from typing import Literal
 from uuid import UUID
 
+from pydantic import BaseModel, ConfigDict
+
 from contracts.envelope import Event
 from contracts.ids import Address, PersonalText
 
@@ -52,10 +54,24 @@ class ContactAllocated(Event):
     recipient_key: PersonalText
 
 
+class BoundContact(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    contact_id: UUID
+    recipient_key: PersonalText
+
+
+class ContactsAllocated(Event):
+    """What ContactAllocated says, of the contacts that one page of a plan binds to this instance: at most 500."""
+
+    instance_id: UUID
+    contacts: tuple[BoundContact, ...]
+
+
 class ContactMoved(Event):
     instance_id: UUID
     from_instance_id: UUID
     recipient_key: PersonalText
 
 
-AllocationEvent = ContactAllocated | ContactMoved
+AllocationEvent = ContactAllocated | ContactsAllocated | ContactMoved

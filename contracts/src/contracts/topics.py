@@ -108,7 +108,7 @@ INSTANCE_HEALTH = Topic(
 )
 ALLOCATIONS = Topic(
     "allocations",
-    "contact id",
+    "contact id (for those that a page of a plan binds: the instance id)",
     get_args(contacts.AllocationEvent),
     producers=(SCHEDULER,),
     consumers=(PROJECTIONS,),

@@ -1,11 +1,11 @@
 """Which instance a contact is bound to: the newest word wins, the greater event id where two are of one moment."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Final, NamedTuple
 from uuid import UUID
 
-from contracts.contacts import ContactAllocated, ContactMoved
+from contracts.contacts import AllocationEvent, ContactMoved, ContactsAllocated
 from contracts.envelope import Envelope
 from projections.folding import fold, in_order, read_id
 
@@ -20,18 +20,17 @@ class Allocation(NamedTuple):
     event_id: UUID
 
 
-def read_allocation(envelope: Envelope, event: ContactAllocated | ContactMoved) -> Allocation | None:
-    if envelope.account_id is None:
-        return None
-    return Allocation(
-        envelope.account_id,
-        read_id(envelope.subject),
-        event.instance_id,
-        event.from_instance_id if isinstance(event, ContactMoved) else None,
-        event.recipient_key,
-        envelope.time,
-        envelope.id,
-    )
+def read_allocations(envelope: Envelope, event: AllocationEvent) -> Iterator[Allocation]:
+    account_id, at, event_id = envelope.account_id, envelope.time, envelope.id
+    if account_id is None:
+        return
+    if isinstance(event, ContactsAllocated):
+        for one in event.contacts:
+            yield Allocation(account_id, one.contact_id, event.instance_id, None, one.recipient_key, at, event_id)
+        return
+    moved_from = event.from_instance_id if isinstance(event, ContactMoved) else None
+    contact_id = read_id(envelope.subject)
+    yield Allocation(account_id, contact_id, event.instance_id, moved_from, event.recipient_key, at, event_id)
 
 
 def fold_allocations(allocations: Iterable[Allocation]) -> list[Allocation]:

@@ -39,14 +39,15 @@ WHERE p.account_id = w.account_id AND p.id = w.id
 
 async def apply(connection: asyncpg.Connection, records: Records) -> Touched:
     """Writes a batch of contacts and allocations. The caller holds the component's writer lock."""
-    facts, aliases, bound = [], set(), []
+    facts, aliases = [], set()
+    bound: list[allocations.Allocation] = []
     for envelope, event in records:
         if isinstance(event, AllocationEvent):
-            bound.append(allocations.read_allocation(envelope, event))
+            bound.extend(allocations.read_allocations(envelope, event))
         elif (fact := contacts.read_fact(envelope, event)) is not None:
             facts.append(fact)
             aliases |= {(fact.account_id, alias, fact.id) for alias in contacts.read_aliases(event)}
-    allocated = allocations.fold_allocations(one for one in bound if one is not None)
+    allocated = allocations.fold_allocations(bound)
     await run(connection, allocations.UPSERT, allocated)
     await registers.apply(connection, contacts.TABLE, contacts.EMPTY, facts)
     if aliases:

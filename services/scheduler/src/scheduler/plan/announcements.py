@@ -1,6 +1,6 @@
-"""What a page of a plan tells the others: DispatchesChanged and ContactAllocated, a hundred thousand at a time."""
+"""What a page of a plan tells the others: DispatchesChanged and ContactsAllocated."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -8,12 +8,14 @@ import orjson
 
 from chassis.kafka import Encoded
 from contracts import ids
-from contracts.contacts import ContactAllocated
-from contracts.envelope import Envelope, Headers, write_headers
+from contracts.contacts import ContactsAllocated
+from contracts.envelope import Envelope, write_headers
 from contracts.topics import ALLOCATIONS, SCHEDULER
 from scheduler.dispatch.reports import Told
 from scheduler.plan.assignment import PlannedDispatch
 from scheduler.plan.bindings import Binding
+
+ALLOCATIONS_MAX = 500
 
 
 def planned(one: PlannedDispatch) -> Told:
@@ -32,26 +34,28 @@ def planned(one: PlannedDispatch) -> Told:
 
 
 def allocations(account_id: UUID, bound: Iterable[Binding], at: datetime) -> list[Encoded]:
-    """One record per contact. The envelope is written once; each record's own headers are its id and its subject."""
+    """By instance, at most ALLOCATIONS_MAX contacts a record: the same ones give the same records to the byte."""
+    contacts: dict[UUID, list[tuple[str, UUID]]] = {}
+    for recipient_key, instance_id, contact_id in sorted(bound):
+        contacts.setdefault(instance_id, []).append((recipient_key, contact_id))
+    return [
+        _allocation(account_id, instance_id, some[start : start + ALLOCATIONS_MAX], at)
+        for instance_id, some in contacts.items()
+        for start in range(0, len(some), ALLOCATIONS_MAX)
+    ]
+
+
+def _allocation(account_id: UUID, instance_id: UUID, some: Sequence[tuple[str, UUID]], at: datetime) -> Encoded:
+    key = str(instance_id)
     envelope = Envelope(
-        id=account_id,
-        type=ContactAllocated.__name__,
-        version=ContactAllocated.VERSION,
+        id=ids.event_id(SCHEDULER, key, f"allocated:{some[0][1]}:{at.isoformat()}"),
+        type=ContactsAllocated.__name__,
+        version=ContactsAllocated.VERSION,
         source=SCHEDULER,
-        subject="",
+        subject=key,
         time=at,
         account_id=account_id,
     )
-    headers = write_headers(envelope)
-    shared: Headers = [(name, value) for name, value in headers if name not in ("ce_id", "ce_subject")]
-    topic, event_id = ALLOCATIONS.name, ids.event_id
-    names: dict[UUID, str] = {}
-    records: list[Encoded] = []
-    for recipient_key, instance_id, contact_id in bound:
-        instance = names.get(instance_id) or names.setdefault(instance_id, str(instance_id))
-        contact = str(contact_id)
-        own = str(event_id(SCHEDULER, contact, f"allocated:{instance}")).encode()
-        subject = contact.encode()
-        value = orjson.dumps({"instance_id": instance, "recipient_key": recipient_key})
-        records.append(Encoded(topic, subject, value, [*shared, ("ce_id", own), ("ce_subject", subject)]))
-    return records
+    contacts = [{"contact_id": str(contact_id), "recipient_key": name} for name, contact_id in some]
+    value = orjson.dumps({"instance_id": key, "contacts": contacts})
+    return Encoded(ALLOCATIONS.name, key.encode(), value, write_headers(envelope))
