@@ -145,6 +145,16 @@ async def test_cards_answer_as_evolution_does(simulated: Simulator, suffix: str,
     assert (got, answer["response"]["message"]) == (status, message)
 
 
+@pytest.mark.parametrize(("suffix", "code"), [("15", 500), ("17", None)])
+async def test_an_answer_that_proves_that_nothing_left_has_its_code_in_the_log(
+    simulated: Simulator, suffix: str, code: int | None
+) -> None:
+    name, _ = await open_instance(simulated)
+    await send(simulated, name, f"55319996600{suffix}")
+    (line,) = await eventually(lambda: simulated.lines("request_open", number=name))
+    assert line["code"] == code
+
+
 @pytest.mark.parametrize("suffix", ["03", "19"])
 async def test_what_whatsapp_dislikes_is_an_error_without_a_cause(
     simulated: Simulator, hooks: Receiver, suffix: str

@@ -135,7 +135,9 @@ class EvolutionMessages:
         if nacked:
             sending.fate = ACCEPT
         if not is_accepted(sending.fate):
-            world.open(sending, None, None)
+            # The client is told that it never left: a code in the log, as for every answer that proves that.
+            proven = number.kind == "evolution_web" and isinstance(sending.fate, Break) and sending.fate.readable
+            world.open(sending, None, None, CLOSED.http_status if proven else None)
             world.soon(sending.delay_s, self._answer, sending, None)
             return None
         target = body["key"].get("remoteJid", "") if verb == "sendReaction" else body["number"]

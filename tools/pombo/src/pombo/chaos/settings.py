@@ -7,10 +7,10 @@ from pombo.demo import settings as demo
 from pombo.stack import Service
 
 TIME_SCALE = 10.0
-RECONCILE_WAIT_S = 8.0
+RECONCILE_WAIT_S = 6.0
 
 _OWN: Mapping[Service, Mapping[str, str]] = {
-    Service.SENDER: {"RECONCILE_WAIT_S": f"{RECONCILE_WAIT_S:g}", "LOOK_UP_AFTER_S": "3", "BREAKER_OPEN_S": "3"},
+    Service.SENDER: {"RECONCILE_WAIT_S": f"{RECONCILE_WAIT_S:g}", "LOOK_UP_AFTER_S": "2", "BREAKER_OPEN_S": "3"},
 }
 # Without it nobody heeds CRASH_AT.
 SERVICES: Mapping[Service, Mapping[str, str]] = {
