@@ -13,7 +13,7 @@ from backing import MakeDatabase
 from chassis.kafka import outgoing
 from contracts import topics
 from contracts.campaigns import CampaignPausing
-from contracts.instances import BreakerClosed, BreakerOpened, InstanceThrottled
+from contracts.instances import BreakerClosed, BreakerOpened, InstanceRateRestored, InstanceThrottled
 from contracts.messages import (
     MessageAmbiguous,
     MessageFailed,
@@ -166,3 +166,42 @@ async def test_a_throttled_number_rests_and_its_retries_do_not_count(make_stage:
         assert all(event.not_before is not None for event in failed)
         assert len(failed) < 40, "the lane rests instead of hammering"
         assert {event.reason for event in stage.of(MessageReturned)} <= {"throttled", "expired"}
+
+
+async def test_a_throttled_number_slows_down_and_its_next_owner_knows(make_stage: Callable[..., Any]) -> None:
+    """The provider takes 20 a second of a number that is set to 80: the limiter finds that and keeps it."""
+    async with make_stage(REST_S="1") as stage:
+        instance_id = await add_number(stage, messages_per_second=80, target_per_second=80, enforced={"mps": 20})
+        first = stage.senders.start()
+        await stage.queue(instance_id, 400)
+        await eventually(lambda: len(stage.of(InstanceThrottled)) >= 3, deadline_s=180)
+        first.kill()
+
+        slowed = [event.messages_per_second for event in stage.of(InstanceThrottled)]
+        assert slowed == sorted(slowed, reverse=True)
+        assert slowed[-1] < 0.45 * 80
+        (kept,) = await rows(
+            stage.database.admin_dsn,
+            "SELECT pace_cap, pace_full FROM instance_owner WHERE instance_id = $1",
+            instance_id,
+        )
+        assert kept["pace_cap"] <= slowed[-1]
+        assert kept["pace_full"] > 70
+
+        stage.senders.start()
+        killed_at = int(stage.simulator.lines("request_open")[-1]["mono_ns"])
+        await stage.queue(instance_id, 200)
+
+        def arrived_again() -> bool:
+            return bool(stage.simulator.lines("request_open")[-1]["mono_ns"] > killed_at + 5_000_000_000)
+
+        await eventually(arrived_again, deadline_s=180)
+        later = [line["mono_ns"] / 1e9 for line in stage.simulator.lines("request_open") if line["mono_ns"] > killed_at]
+        assert most_in_window(later, 1.0) <= 0.5 * 80
+
+        # Time alone brings the rate back, and that is told.
+        async def restored() -> bool:
+            await rows(stage.database.admin_dsn, "UPDATE instance_owner SET pace_until = now()")
+            return bool(stage.of(InstanceRateRestored))
+
+        await eventually(restored, deadline_s=60)

@@ -115,7 +115,6 @@ async def test_refused_credentials_stop_every_number_that_uses_them_and_each_is_
                 spawn=writing.create_task,
                 changed=lambda: changes.append(None),
                 instances=lambda: numbers,
-                clock=lambda: 0.0,
             )
             alarms.stopped(numbers[1], CREDENTIALS)
     found = await rows(heeding.prepared.admin_dsn, "SELECT stopped_reason FROM instance ORDER BY instance_id")

@@ -136,9 +136,18 @@ async def staged(
     await producer.stop()
 
 
-async def add_number(stage: Stage, *, token: str = "", faults: dict[str, float] | None = None, **limits: Any) -> UUID:
+async def add_number(
+    stage: Stage,
+    *,
+    token: str = "",
+    faults: dict[str, float] | None = None,
+    enforced: dict[str, Any] | None = None,
+    **limits: Any,
+) -> UUID:
+    """`enforced`: the provider's own limits where they differ from ours."""
     instance_id, number = uuid4(), uuid4().hex[:15]
     more = ({"token": token} if token else {}) | ({} if faults is None else {"faults": faults})
+    more |= {} if enforced is None else {"limits": enforced}
     await add_meta_number(stage.simulator.http, stage.simulator.url, number, stage.hooks.url, **more)
     await stage.producer.publish([configured(instance_id, stage.simulator.url, number, **limits)])
     return instance_id

@@ -92,6 +92,13 @@ class InstanceThrottled(Event):
     at: AwareDatetime
 
 
+class InstanceRateRestored(Event):
+    """After InstanceThrottled: the number is back at its full rate."""
+
+    messages_per_second: float
+    at: AwareDatetime
+
+
 class BreakerOpened(Event):
     """Nothing goes out until `until` (None = until a person acts)."""
 
@@ -125,6 +132,7 @@ InstanceHealthEvent = (
     | InstanceConnecting
     | QrCodeUpdated
     | InstanceThrottled
+    | InstanceRateRestored
     | BreakerOpened
     | BreakerClosed
     | InstanceLimitsChanged

@@ -67,6 +67,8 @@ Metric = Literal[
     "pombo_lanes_waiting_records",
     "pombo_lanes_in_flight",
     "pombo_breakers_open",
+    "pombo_instances_slowed_total",
+    "pombo_instances_stopped_total",
     "pombo_gates_closing",
     "pombo_projection_batch_seconds",
     "pombo_live_connections",

@@ -37,6 +37,7 @@ from contracts.instances import (
     InstanceDisconnected,
     InstanceHealthEvent,
     InstanceLimitsChanged,
+    InstanceRateRestored,
     InstanceThrottled,
     QrCodeUpdated,
 )
@@ -65,6 +66,7 @@ HEALTH = Subscription(
         InstanceConnecting,
         QrCodeUpdated,
         InstanceThrottled,
+        InstanceRateRestored,
         BreakerOpened,
         BreakerClosed,
         InstanceLimitsChanged,
@@ -146,6 +148,8 @@ def _columns(event: InstanceHealthEvent) -> dict[str, object]:
             return {"connection_status": "connecting", "qr_code": event.qr_code, "pairing_code": event.pairing_code}
         case InstanceThrottled():
             return {"throttled_rate": event.messages_per_second}
+        case InstanceRateRestored():
+            return {"throttled_rate": None}
         case BreakerOpened():
             return {"breaker": event.reason, "breaker_until": event.until}
         case BreakerClosed():

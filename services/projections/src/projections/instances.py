@@ -78,6 +78,8 @@ def _health(event: events.InstanceHealthEvent) -> dict[str, Any]:
             return {"connection": "connecting", "qr_code": event.qr_code, "pairing_code": event.pairing_code}
         case events.InstanceThrottled():
             return {"throttled_mps": event.messages_per_second}
+        case events.InstanceRateRestored():
+            return {"throttled_mps": None}
         case events.BreakerOpened():
             until = None if event.until is None else event.until.isoformat()
             return {"breaker": "open", "breaker_reason": event.reason, "breaker_until": until}

@@ -18,6 +18,7 @@ from contracts.instances import (
     InstanceConnected,
     InstanceDisconnected,
     InstanceLimitsChanged,
+    InstanceRateRestored,
     InstanceThrottled,
 )
 from scheduler.campaign.campaigns import account_of
@@ -95,6 +96,8 @@ async def _apply(raw: asyncpg.Connection, instance_id: UUID, account_id: UUID, e
             await raw.execute(_HEALTH, instance_id, "banned")
         case InstanceThrottled():
             await raw.execute(_THROTTLED, instance_id, event.messages_per_second)
+        case InstanceRateRestored():
+            await raw.execute(_THROTTLED, instance_id, None)
         case InstanceLimitsChanged():
             await raw.execute(_DETECTED, instance_id, event.messages_per_second)
         case BreakerOpened():

@@ -22,6 +22,7 @@ from sender.instance.alarms import Alarms
 from sender.instance.connections import Connections
 from sender.instance.instances import Instances
 from sender.instance.owners import Owners
+from sender.instance.recoveries import Recoveries
 from sender.lane.departures import Departures
 from sender.lane.lane import Lane, Parts
 from sender.ledger.batching import IntentBatcher
@@ -80,7 +81,6 @@ class App:
             spawn=self._spawn,
             changed=self._instances.wake.set,
             instances=self._instances.all,
-            clock=self._clock,
         )
         self._sweeps = Sweeps(self._database, settings)
         self._look_ups = LookUps(self._database, self._gateway, self._instances, settings)
@@ -132,6 +132,7 @@ class App:
             relay(self._database, self._producer, schema=SCHEMA, dsn=settings.postgres.dsn, stopping=stopping),
             self._sweeps.run(stopping),
             self._look_ups.run(stopping),
+            Recoveries(self._database).run(stopping),
             self._connections.run(stopping, settings.config_poll_s),
             serve_health(settings.health, self.readiness, stopping),
             tell_health(self.worker, stopping),

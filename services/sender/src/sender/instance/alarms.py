@@ -3,21 +3,27 @@
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 from chassis.database import Database, driver
 from chassis.kafka import Outgoing, outgoing
 from chassis.lifecycle import utc_now
 from chassis.outbox import append
-from chassis.telemetry import log
+from chassis.telemetry import counter, log
 from contracts.instances import BreakerClosed, BreakerOpened, InstanceHealthEvent, InstanceThrottled
 from contracts.topics import INSTANCE_HEALTH, SENDER
 from providers.failures import Failure
 from sender.instance.reach import find_stopped
 from sender.instance.stops import STOP
+from sender.lane.pace import Pace, free_at
 from sender.work import Instance
 
-QUIET_S = 5.0
+# What the next owner of the number starts from.
+_PACE = """
+UPDATE instance_owner SET pace_cap = $2, pace_refused = $3, pace_full = $4, pace_at = to_timestamp($5),
+    pace_until = to_timestamp($6)
+WHERE instance_id = $1
+"""
+SLOWED = counter("pombo_instances_slowed_total", "Times that a number was slowed for its provider's sake.", ["code"])
 
 
 class Alarms:
@@ -30,22 +36,17 @@ class Alarms:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         changed: Callable[[], None],
         instances: Callable[[], Iterable[Instance]],
-        clock: Callable[[], float],
     ) -> None:
         self._database = database
         self._spawn = spawn
         self._changed = changed
         self._instances = instances
-        self._clock = clock
-        self._throttled_at_s: dict[UUID, float] = {}
 
-    def throttled(self, instance: Instance, per_second: float, code: str) -> None:
-        """One notice in some seconds: a burst of refusals is one fact."""
-        now_s = self._clock()
-        if now_s - self._throttled_at_s.get(instance.instance_id, -QUIET_S) < QUIET_S:
-            return
-        self._throttled_at_s[instance.instance_id] = now_s
-        self._tell([instance], InstanceThrottled(messages_per_second=per_second, code=code, at=utc_now()))
+    def slowed(self, instance: Instance, slower: Pace, full: float, code: str) -> None:
+        """Remembered for whoever owns the number next."""
+        SLOWED.labels(code=code).inc()
+        event = InstanceThrottled(messages_per_second=slower.cap, code=code, at=utc_now())
+        self._spawn(self._write_pace(instance, slower, full, event))
 
     def breaker_opened(self, instance: Instance, reason: str, for_s: float) -> None:
         now = utc_now()
@@ -59,6 +60,17 @@ class Alarms:
         that the same refusal awaits are stopped with it, before each has lost messages to it."""
         reached = find_stopped(instance, failure, self._instances())
         self._tell(reached, BreakerOpened(reason=failure.name, until=None, at=utc_now()), stop=failure.name)
+
+    async def _write_pace(self, instance: Instance, slower: Pace, full: float, event: InstanceThrottled) -> None:
+        try:
+            async with self._database.transaction() as connection:
+                until_s = free_at(slower, full)
+                await (await driver(connection)).execute(
+                    _PACE, instance.instance_id, *slower[:2], full, slower.at_s, until_s
+                )
+                await append(connection, [_health(instance, event)])
+        except Exception as error:  # noqa: BLE001  the lane is slower already; the next refusal writes it again
+            log.warning("pace_not_written", error=type(error).__name__)
 
     def _tell(self, instances: Sequence[Instance], event: InstanceHealthEvent, stop: str | None = None) -> None:
         self._spawn(self._write(instances, event, stop))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from chassis.database import Database, driver
+from sender.lane.pace import FREE, Pace
 
 # A row of one's own name is taken at once: a process that was killed has nothing under way any more, and if it was
 # not killed, the higher epoch fences it.
@@ -16,7 +17,8 @@ SET epoch = o.epoch + 1, owner = excluded.owner, lease_until = excluded.lease_un
     released = false
 WHERE o.lease_until < clock_timestamp() OR o.owner = excluded.owner
 RETURNING o.epoch, coalesce(old.released, true) AS released,
-  extract(epoch FROM greatest(o.tat - clock_timestamp(), interval '0'))::float8 AS wait_s
+  extract(epoch FROM greatest(o.tat - clock_timestamp(), interval '0'))::float8 AS wait_s,
+  o.pace_cap, o.pace_refused, extract(epoch FROM o.pace_at)::float8 AS pace_at
 """
 _RENEW = """
 UPDATE instance_owner o SET lease_until = clock_timestamp() + make_interval(secs => $4)
@@ -35,11 +37,13 @@ WHERE instance_id = $1 AND epoch = $2 AND owner = $3
 
 @dataclass(frozen=True, slots=True)
 class Acquired:
-    """`wait_s`: how far the stored limiter lies ahead of now; exact only if the last owner gave the lease back."""
+    """`wait_s`: how far the stored limiter lies ahead of now; exact only if the last owner gave the lease back.
+    `pace`: what the provider accepts, as the last owner found."""
 
     epoch: int
     wait_s: float
     released: bool
+    pace: Pace = FREE
 
 
 class Owners:
@@ -55,7 +59,10 @@ class Owners:
         async with self._database.transaction() as connection:
             raw = await driver(connection)
             row = await raw.fetchrow(_ACQUIRE, instance_id, account_id, self._owner, self._lease_s)
-        return None if row is None else Acquired(row["epoch"], row["wait_s"], row["released"])
+        if row is None:
+            return None
+        pace = FREE if row["pace_cap"] is None else Pace(row["pace_cap"], row["pace_refused"], row["pace_at"])
+        return Acquired(row["epoch"], row["wait_s"], row["released"], pace)
 
     async def renew(self, epochs: Mapping[UUID, int]) -> frozenset[UUID]:
         """The instances that are still ours. A lapsed lease is not renewed: its intents may be swept already."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
@@ -12,7 +13,7 @@ from providers.failures import Failure
 from providers.protocol import Accepted, Ambiguous, NotSent, Rejected, SendOutcome, Throttled
 from sender.gateway.client import Gateway
 from sender.instance.ownership import Lease, holds
-from sender.lane import breaker, throttle
+from sender.lane import breaker, pace, throttle
 from sender.ledger.attempt import Finding, NeverLeft, clamp_retry_after, classify
 from sender.ledger.outcomes import Outcome, OutcomeWriter
 from sender.settings import Settings
@@ -25,7 +26,7 @@ BEHIND_S = 0.5
 class Alarm(Protocol):
     """Tells the world about an instance: throttled, breaker, refused for good."""
 
-    def throttled(self, instance: Instance, per_second: float, code: str) -> None: ...
+    def slowed(self, instance: Instance, slower: pace.Pace, full: float, code: str) -> None: ...
     def breaker_opened(self, instance: Instance, reason: str, for_s: float) -> None: ...
     def breaker_closed(self, instance: Instance) -> None: ...
     def stopped(self, instance: Instance, failure: Failure) -> None: ...
@@ -69,6 +70,8 @@ class Departures:
         self.tat_s = 0.0
         self.lateness = throttle.Lateness()
         self.rest_until_s = 0.0
+        self.pace = pace.FREE
+        self._full = 0.0
         self.breaker: breaker.State = breaker.CLOSED
         self.breaker_policy = breaker.Policy(
             settings.breaker_failures, settings.breaker_open_s, settings.media_timeout_s + 15.0
@@ -79,6 +82,14 @@ class Departures:
         """From the intent on: after that the request is surely over, whatever became of it."""
         settings = self._settings
         return settings.intent_age_max_s + self._gateway.timeout_s(work.message.content.kind) + TIMEOUT_MARGIN_S
+
+    def paced(self, instance: Instance) -> Instance:
+        """The number at the rate that its provider accepts now."""
+        self._full = instance.rate.per_second
+        if self.pace is pace.FREE:
+            return instance
+        rate = pace.slowed(instance.rate, pace.allowed(self.pace, self._full, utc_now().timestamp()))
+        return instance if rate is instance.rate else replace(instance, rate=rate)
 
     def count_ready(self, instance: Instance, now_s: float, horizon_s: float, most: int) -> int:
         """How many more intents could leave within the horizon, behind those that wait already."""
@@ -181,7 +192,7 @@ class Departures:
                 if scope != "pair":
                     rest_s = clamp_retry_after(after_s if after_s is not None else self._settings.rest_s)
                     self.rest_until_s = max(self.rest_until_s, self._clock() + rest_s)
-                    self._alarm.throttled(instance, instance.rate.per_second, code)
+                    self._slow_down(instance, code)
             case Rejected(failure=failure):
                 if failure.stops in ("instance", "host", "portfolio"):
                     if failure.action == "pause_instance":
@@ -194,6 +205,12 @@ class Departures:
                     self._note(instance, "failure" if failure.name == "provider_busy" else "success", failure.name)
             case NotSent(reason=reason) | Ambiguous(reason=reason):
                 self._note(instance, "failure", reason)
+
+    def _slow_down(self, instance: Instance, code: str) -> None:
+        slower = pace.slow_down(self.pace, self._full, utc_now().timestamp())
+        if slower is not self.pace:
+            self.pace = slower
+            self._alarm.slowed(instance, slower, self._full, code)
 
     def _note(self, instance: Instance, result: breaker.Result, reason: str) -> None:
         before = self.breaker

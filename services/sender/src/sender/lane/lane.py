@@ -144,6 +144,7 @@ class Lane:
         if not holds(self.lease, now_s) and not await self._acquire(instance, now_s):
             self._answer_older_than(self._parts.settings.owner_wait_s, "shutting_down")
             return RETRY_S
+        instance = self.departures.paced(instance)
         count = self._count_ready(instance, self._parts.clock())
         if count == 0:
             return self._until_ready(instance, self._parts.clock())
@@ -288,6 +289,7 @@ class Lane:
         if not acquired.released:
             start_s = max(start_s, throttle.emptied(now_s, instance.rate))
         self.departures.tat_s = max(self.departures.tat_s, start_s)
+        self.departures.pace = acquired.pace
         self._pairs = {}
         self._pairs_complete_at_s = now_s + 3600.0
         return True
