@@ -3,6 +3,8 @@
 from typing import Literal
 from uuid import UUID
 
+from pydantic import BaseModel, ConfigDict
+
 from contracts.campaigns import Definition
 from contracts.envelope import Event
 
@@ -48,11 +50,31 @@ class HoldSet(Event):
     by: UUID | None = None
 
 
+class PeopleWritten(BaseModel):
+    """How much of a number's 24-hour limit of new people is used, as far as whoever asks knows it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    instance_id: UUID
+    limit: int
+    used: int
+
+
 class ExplainRequested(Event):
+    """The scheduler and the sender answer, each what it knows: LaneExplained and SendingExplained.
+
+    One of the three subjects. `run_epoch` is the campaign's. `instance_ids`: the numbers that it, or the dispatch, may
+    be sent from. `people_written`: for the estimated end.
+    """
+
     request_id: UUID
     campaign_id: UUID | None = None
     instance_id: UUID | None = None
     dispatch_id: UUID | None = None
+    run_epoch: int = 0
+    instance_ids: tuple[UUID, ...] = ()
+    template_names: tuple[str, ...] = ()
+    people_written: tuple[PeopleWritten, ...] = ()
 
 
 class PlanPreviewRequested(Event):
@@ -62,6 +84,7 @@ class PlanPreviewRequested(Event):
     campaign_id: UUID
     definition: Definition | None = None
     recipient_count: int = 0
+    people_written: tuple[PeopleWritten, ...] = ()
 
 
 OperationEvent = (

@@ -62,11 +62,26 @@ class CampaignBlocked(Event):
 
 
 class LaneExplained(Event):
-    """The answer to ExplainRequested: every reason that holds the subject now, and until when."""
+    """The scheduler's answer to ExplainRequested: every reason that holds the subject now, and until when.
+
+    A reason has `scope` (what it is about), `reason` (its name), `until` (None: depends on an event, not on time),
+    `detail`, `campaign_id`, `instance_id`; where they apply `since`, `count`, `limit`, and `slows`: true = it goes on,
+    slower. `behind_s`: how old the request was when it was read. `waiting`: dispatches that have no outcome yet.
+    """
 
     request_id: UUID
     reasons: tuple[dict[str, Any], ...]
     estimated_end: AwareDatetime | None = None
+    behind_s: float = 0
+    waiting: int | None = None
+
+
+class SendingExplained(Event):
+    """The sender's answer to ExplainRequested, in the same words: gates, owners, limits, what is under way."""
+
+    request_id: UUID
+    reasons: tuple[dict[str, Any], ...]
+    behind_s: float = 0
 
 
 class PlanPreviewed(Event):
@@ -85,5 +100,12 @@ class GateClosed(Event):
 
 
 ProgressEvent = (
-    DispatchesChanged | CampaignDue | CampaignDrained | CampaignBlocked | LaneExplained | PlanPreviewed | GateClosed
+    DispatchesChanged
+    | CampaignDue
+    | CampaignDrained
+    | CampaignBlocked
+    | LaneExplained
+    | SendingExplained
+    | PlanPreviewed
+    | GateClosed
 )

@@ -15,11 +15,13 @@ from scheduler.campaign.timers import Timers
 from scheduler.campaign.upkeep import Upkeep
 from scheduler.consumers import Consumer, Consumers
 from scheduler.lane.explanations import Explanations
+from scheduler.lane.outlooks import Outlooks
 from scheduler.lane.publication import Publication
 from scheduler.lane.releases import Releasing
 from scheduler.order.answers import Answers
 from scheduler.plan.moves import Moves
 from scheduler.plan.planning import Planning
+from scheduler.plan.previews import Previews
 from scheduler.settings import Settings
 from scheduler.signals import Signals
 from scheduler.worker import Worker
@@ -49,8 +51,9 @@ class Scheduler:
         self.moves = Moves(self.database, definitions, self.signals, pacing.move_after_s, batch.chore_dispatches)
         self.drains = Drains(self.database, pacing.blocked_grace_s)
         self.upkeep = Upkeep(self.database, self.signals, pacing.kept_days)
-        explanations = Explanations(definitions, pacing.horizon_s)
-        self.consumers = Consumers(definitions, self.signals, pacing, self.answers, explanations)
+        outlooks = Outlooks(definitions, pacing.horizon_s)
+        explanations, previews = Explanations(outlooks, pacing.horizon_s), Previews(outlooks)
+        self.consumers = Consumers(definitions, self.signals, pacing, self.answers, explanations, previews)
         self.worker = Worker(
             self.database,
             pacing,

@@ -27,6 +27,7 @@ from scheduler.lane.explanations import Explanations
 from scheduler.order import people
 from scheduler.order.answers import Answers
 from scheduler.order.operations import Operations
+from scheduler.plan.previews import Previews
 from scheduler.plan.recipients import add_recipients
 from scheduler.settings import PacingSettings
 from scheduler.signals import Signals, Stage
@@ -79,6 +80,7 @@ class Consumers:
         pacing: PacingSettings,
         answers: Answers,
         explanations: Explanations,
+        previews: Previews,
     ) -> None:
         of_outcomes, of_answers = Stage(signals), Stage(signals)
         of_campaigns, of_orders = Stage(signals, plans=True), Stage(signals, plans=True)
@@ -87,7 +89,7 @@ class Consumers:
         self._answers = answers
         self._answered = of_answers
         self._instances = Instances(of_orders)
-        self._operations = Operations(definitions, of_orders, explanations)
+        self._operations = Operations(definitions, of_orders, explanations, previews)
         self.table: tuple[Consumer, ...] = (
             Consumer(OUTCOMES, Outcomes(definitions, pacing, of_outcomes).handle, of_outcomes),
             Consumer(CAMPAIGNS, Campaigns(of_campaigns).handle, of_campaigns),

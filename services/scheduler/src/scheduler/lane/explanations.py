@@ -1,189 +1,241 @@
-"""Why something waits and until when, and what a plan would look like: the same pure rules as the engine asks."""
+"""Why something waits and until when: the same pure rules as the engine asks, in plain words for other services."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 
-from contracts.operations import ExplainRequested, PlanPreviewRequested
-from contracts.progress import LaneExplained, PlanPreviewed
-from scheduler.campaign.runs import CampaignRun, Definitions
-from scheduler.lane import hours, lanes, pacing
-from scheduler.lane.pacing import Run, Wait
-from scheduler.order.holds import Holds
-from scheduler.plan import bindings
+from contracts.operations import ExplainRequested
+from contracts.progress import LaneExplained
+from scheduler.lane import pacing
+from scheduler.lane.outlooks import MOVED, Outlooks, Situation
+from scheduler.lane.pacing import Wait
 from scheduler.plan.forecast import LaneOutlook, RunOutlook, foresee
 from scheduler.rows import Row
 
-_RUN = """
-SELECT campaign_id, account_id, status, run_epoch, definition_version FROM campaign
-WHERE account_id = $1 AND campaign_id = ANY($2::uuid[])
-"""
-_LANES = f"""
-SELECT {lanes.COLUMNS} FROM lane l LEFT JOIN instance i USING (instance_id, account_id)
-WHERE l.account_id = $1 AND l.instance_id = ANY($2::uuid[]) ORDER BY l.instance_id
-"""  # noqa: S608
-_LINES_OF_CAMPAIGN = "SELECT instance_id, campaign_id FROM line WHERE account_id = $1 AND campaign_id = $2"
-_LINES_OF_INSTANCES = """
-SELECT n.instance_id, n.campaign_id FROM line n JOIN campaign c USING (campaign_id, account_id)
-WHERE n.account_id = $1 AND n.instance_id = ANY($2::uuid[]) AND c.status = 'running'
-"""
+_LINES_OF_CAMPAIGN = "SELECT instance_id FROM line WHERE account_id = $1 AND campaign_id = $2"
 _DISPATCH = """
-SELECT dispatch_id, campaign_id, instance_id, state, waits, reason, due_at FROM dispatch
-WHERE account_id = $1 AND dispatch_id = $2
+SELECT dispatch_id, campaign_id, instance_id, state, waits, reason, due_at, attempt, awaiting, released_at, place
+FROM dispatch WHERE account_id = $1 AND dispatch_id = $2
 """
-_USED = "SELECT used FROM release_day WHERE campaign_id = $1 AND day = $2"
-_OPEN = """
-SELECT instance_id, count(*) AS messages FROM dispatch WHERE campaign_id = $1 AND ended_at IS NULL GROUP BY instance_id
+# Index dispatch_ready.
+_AHEAD = """
+SELECT count(*) FROM dispatch WHERE instance_id = $1 AND campaign_id = $2 AND state = 'pending' AND waits IS NULL
+    AND campaign_id IS NOT NULL AND place < $3
 """
-_AUDIENCE = """
-SELECT b.instance_id, o.recipient_key IS NOT NULL AS opted_out, count(*) AS people
-FROM recipient r LEFT JOIN binding b USING (account_id, recipient_key)
-LEFT JOIN opt_out o USING (account_id, recipient_key)
-WHERE r.account_id = $1 AND r.campaign_id = $2 GROUP BY 1, 2
-"""
-_POOL = """
-SELECT instance_id, max_users, is_default, is_active, status, deleted, health,
-    least(rate, target, detected_rate, throttled_rate) AS rate
-FROM instance WHERE account_id = $1 AND (instance_id = ANY($2::uuid[]) OR cardinality($2::uuid[]) = 0 AND NOT deleted)
-ORDER BY instance_id
-"""
+# An answer that takes longer than any provider's time-out of a text: something behind the release is slow.
+LATE_S = 12.0
+_FAR_S = 365 * 86_400.0
+Reason = dict[str, Any]
 
 
 class Explanations:
-    def __init__(self, definitions: Definitions, horizon_s: float) -> None:
-        self._definitions = definitions
+    def __init__(self, outlooks: Outlooks, horizon_s: float) -> None:
+        self._outlooks = outlooks
         self._horizon_s = horizon_s
 
-    async def explain(self, raw: asyncpg.Connection, account_id: UUID, request: ExplainRequested) -> LaneExplained:
+    async def explain(
+        self, raw: asyncpg.Connection, account_id: UUID, request: ExplainRequested, asked_at: datetime | None = None
+    ) -> LaneExplained:
         """Every reason that holds the subject now. Takes no lock."""
         now: datetime = await raw.fetchval("SELECT statement_timestamp()")
-        campaign_id, instance_id, reasons = request.campaign_id, request.instance_id, list[dict[str, Any]]()
+        behind_s = 0.0 if asked_at is None else max(0.0, (now - asked_at).total_seconds())
         if request.dispatch_id is not None:
-            row = await raw.fetchrow(_DISPATCH, account_id, request.dispatch_id)
-            if row is None:
-                return LaneExplained(request_id=request.request_id, reasons=(_told("dispatch", Wait("unknown")),))
-            reasons.append(_of_dispatch(row))
-            if row["state"] != "pending":
-                return LaneExplained(request_id=request.request_id, reasons=tuple(reasons))
-            campaign_id, instance_id = row["campaign_id"], row["instance_id"]
-        instance_ids = [instance_id] if instance_id is not None else []
-        if not instance_ids and campaign_id is not None:
-            lines = await raw.fetch(_LINES_OF_CAMPAIGN, account_id, campaign_id)
-            instance_ids = [line["instance_id"] for line in lines]
-        lines = await raw.fetch(_LINES_OF_INSTANCES, account_id, instance_ids)
-        wanted = {line["campaign_id"] for line in lines} | ({campaign_id} if campaign_id is not None else set())
-        runs = await self._runs(raw, account_id, wanted)
-        holds = await Holds.load(raw)
-        states = {each: await _run_state(raw, run, holds, now) for each, run in runs.items()}
-        if campaign_id is not None and campaign_id in states:
-            waits = pacing.run_waits(states[campaign_id], now)
-            reasons.extend(_told("campaign", wait, campaign_id=campaign_id) for wait in waits)
-        for row in await raw.fetch(_LANES, account_id, instance_ids):
-            sharing = {line["campaign_id"] for line in lines if line["instance_id"] == row["instance_id"]}
-            open_runs = [states[each] for each in sharing if each in states and not pacing.run_waits(states[each], now)]
-            reasons.extend(self._of_lane(row, open_runs, holds, now))
+            answer = await self._of_dispatch(raw, account_id, request, now)
+        elif request.campaign_id is not None:
+            answer = await self._of_campaign(raw, account_id, request, request.campaign_id, now)
+        else:
+            answer = await self._of_instance(raw, account_id, request, now)
+        return answer.model_copy(update={"behind_s": behind_s})
+
+    async def _of_campaign(
+        self, raw: asyncpg.Connection, account_id: UUID, request: ExplainRequested, campaign_id: UUID, now: datetime
+    ) -> LaneExplained:
+        lines = await raw.fetch(_LINES_OF_CAMPAIGN, account_id, campaign_id)
+        instance_ids = {row["instance_id"] for row in lines} | set(request.instance_ids)
+        situation = await self._outlooks.load(raw, account_id, [campaign_id], instance_ids, now)
+        reasons: list[Reason] = []
+        if campaign_id not in situation.states:
+            return LaneExplained(request_id=request.request_id, reasons=())
+        found = await self._outlooks.count_open(raw, campaign_id, now)
+        reasons += _of_plan(situation.run_rows[campaign_id])
+        reasons += self._of_run(situation, campaign_id)
+        for instance_id in situation.lanes:
+            if found.messages.get(instance_id):
+                reasons += self._of_lane(situation, instance_id)
         end = None
-        if campaign_id is not None and campaign_id in runs and runs[campaign_id].status == "running":
-            end = await self._end(raw, account_id, runs[campaign_id], states[campaign_id].used_today, now)
-        return LaneExplained(request_id=request.request_id, reasons=tuple(reasons), estimated_end=end)
-
-    def _of_lane(self, row: Row, open_runs: Sequence[Run], holds: Holds, now: datetime) -> list[dict[str, Any]]:
-        locked = lanes.read_lane(row)
-        lane = replace(locked.lane, held=holds.of_instance(locked.account_id, locked.instance_id))
-        bounds = pacing.combine([run.policy for run in open_runs])
-        waits = pacing.lane_waits(lane, bounds, now, self._horizon_s)
-        return [_told("instance", wait, instance_id=locked.instance_id) for wait in waits]
-
-    async def preview(self, raw: asyncpg.Connection, account_id: UUID, request: PlanPreviewRequested) -> PlanPreviewed:
-        """Sticky contacts count where they are bound; the others, before the start all, spread over the usable
-        instances with room."""
-        definition, audience = request.definition, list[Row | dict[str, Any]]()
-        if definition is None:
-            runs = await self._runs(raw, account_id, {request.campaign_id})
-            if request.campaign_id not in runs:
-                return PlanPreviewed(request_id=request.request_id, by_instance={}, problems=("unknown_campaign",))
-            definition = runs[request.campaign_id].definition
-            audience += await raw.fetch(_AUDIENCE, account_id, request.campaign_id)
-        elif request.recipient_count:
-            audience.append({"instance_id": None, "opted_out": False, "people": request.recipient_count})
-        now: datetime = await raw.fetchval("SELECT statement_timestamp()")
-        policy, steps = definition.policy, max(1, len(definition.steps))
-        pool = await raw.fetch(_POOL, account_id, list(definition.pool))
-        usable = [row for row in pool if lanes.why_stopped(row) is None]
-        counts = await _spread(raw, usable or pool, audience)
-        rates = {row["instance_id"]: row["rate"] or lanes.UNKNOWN_RATE for row in pool}
-        loads = [LaneOutlook(rates[each], {request.campaign_id: count * steps}) for each, count in counts.items()]
-        problems = [f"instance_{lanes.why_stopped(row)}: {row['instance_id']}" for row in pool if row not in usable]
-        problems += [] if usable else ["no_usable_instance"]
-        problems += [] if definition.steps else ["no_steps"]
-        problems += [] if audience else ["no_recipients"]
-        opted_out = sum(row["people"] for row in audience if row["opted_out"])
-        problems += [f"opted_out: {opted_out}"] if opted_out else []
-        opens = hours.is_open(policy, now) or hours.next_change(policy, now) is not None
-        problems += [] if opens else ["hours_never_open"]
-        end = foresee({request.campaign_id: RunOutlook(account_id, policy)}, loads, now)[request.campaign_id]
-        if policy.valid_until is not None and end is not None and end >= policy.valid_until:
-            problems.append("ends_after_validity")
-        return PlanPreviewed(
+        if situation.runs[campaign_id].status == "running":
+            runs, lanes = await self._outlooks.outlook(raw, situation, request.people_written)
+            end = foresee(runs, list(lanes.values()), now)[campaign_id]
+        return LaneExplained(
             request_id=request.request_id,
-            by_instance={str(instance_id): count for instance_id, count in counts.items()},
-            problems=tuple(problems),
+            reasons=tuple(reasons),
             estimated_end=end,
+            waiting=sum(found.messages.values()),
         )
 
-    async def _runs(self, raw: asyncpg.Connection, account_id: UUID, wanted: set[UUID]) -> dict[UUID, CampaignRun]:
-        rows = await raw.fetch(_RUN, account_id, list(wanted))
-        parsed = await self._definitions.of(raw, {(row["campaign_id"], row["definition_version"]) for row in rows})
-        return {
-            row["campaign_id"]: CampaignRun(
-                row["campaign_id"], account_id, row["status"], row["run_epoch"], parsed[row["campaign_id"]]
-            )
-            for row in rows
-        }
+    async def _of_instance(
+        self, raw: asyncpg.Connection, account_id: UUID, request: ExplainRequested, now: datetime
+    ) -> LaneExplained:
+        """Its end: when all that running campaigns have in its lane has left."""
+        assert request.instance_id is not None
+        situation = await self._outlooks.load(raw, account_id, (), [request.instance_id], now)
+        if request.instance_id not in situation.lanes:
+            return LaneExplained(request_id=request.request_id, reasons=())
+        reasons = self._of_lane(situation, request.instance_id)
+        for campaign_id in sorted(situation.states):
+            reasons += self._of_run(situation, campaign_id)
+        runs, lanes = await self._outlooks.outlook(raw, situation, request.people_written)
+        lane = lanes[request.instance_id]
+        ends = foresee(runs, [lane], now)
+        busy = [ends[campaign_id] for campaign_id in lane.waiting]
+        return LaneExplained(
+            request_id=request.request_id,
+            reasons=tuple(reasons),
+            estimated_end=_last(busy),
+            waiting=round(sum(lane.waiting.values())),
+        )
 
-    async def _end(
-        self, raw: asyncpg.Connection, account_id: UUID, run: CampaignRun, used_today: int, now: datetime
-    ) -> datetime | None:
-        open_rows = await raw.fetch(_OPEN, run.campaign_id)
-        rows = await raw.fetch(_LANES, account_id, [row["instance_id"] for row in open_rows])
-        rates = {row["instance_id"]: row["rate"] or lanes.UNKNOWN_RATE for row in rows}
-        loads = [
-            LaneOutlook(rates.get(row["instance_id"], lanes.UNKNOWN_RATE), {run.campaign_id: row["messages"]})
-            for row in open_rows
+    async def _of_dispatch(
+        self, raw: asyncpg.Connection, account_id: UUID, request: ExplainRequested, now: datetime
+    ) -> LaneExplained:
+        row = await raw.fetchrow(_DISPATCH, account_id, request.dispatch_id)
+        if row is None:
+            return LaneExplained(request_id=request.request_id, reasons=(_named("dispatch", "unknown"),))
+        campaign_id, instance_id = row["campaign_id"], row["instance_id"]
+        if row["state"] != "pending":
+            return LaneExplained(request_id=request.request_id, reasons=(_of_row(row),))
+        ahead = 0
+        if campaign_id is not None and row["waits"] is None:
+            ahead = await raw.fetchval(_AHEAD, instance_id, campaign_id, row["place"])
+        reasons = [_of_row(row, ahead)]
+        campaigns = [campaign_id] if campaign_id is not None else []
+        situation = await self._outlooks.load(raw, account_id, campaigns, [instance_id], now)
+        if campaign_id in situation.states:
+            reasons += self._of_run(situation, campaign_id)
+        if instance_id in situation.lanes:
+            reasons += self._of_lane(situation, instance_id)
+        end = None
+        if row["waits"] in (None, "time") and campaign_id in situation.runs and instance_id in situation.lanes:
+            runs, lanes = await self._outlooks.outlook(raw, situation, request.people_written)
+            end = _turn(runs, lanes, campaign_id, instance_id, ahead, row["due_at"], now)
+        return LaneExplained(request_id=request.request_id, reasons=tuple(reasons), estimated_end=end)
+
+    def _of_run(self, situation: Situation, campaign_id: UUID) -> list[Reason]:
+        state = situation.states[campaign_id]
+        limit, waits = state.policy.daily_limit, pacing.run_waits(state, situation.now)
+        return [
+            _told("campaign", wait, campaign_id=campaign_id, limit=limit if wait.reason == "daily_limit" else None)
+            for wait in waits
         ]
-        outlook = RunOutlook(account_id, run.definition.policy, used_today=used_today)
-        return foresee({run.campaign_id: outlook}, loads, now)[run.campaign_id]
+
+    def _of_lane(self, situation: Situation, instance_id: UUID) -> list[Reason]:
+        locked, now = situation.lanes[instance_id], situation.now
+        waits = pacing.lane_waits(locked.lane, situation.bounds(instance_id), now, self._horizon_s)
+        reasons = [_told("instance", _in_sight(wait, now), instance_id=instance_id) for wait in waits]
+        out, moved = situation.out.get(instance_id), locked.lane.stopped_by in MOVED
+        for reason in reasons:
+            if reason["reason"] in ("credit", "rest") and out is not None:
+                reason |= {"count": out.messages, "since": out.oldest.isoformat()}
+            if reason["reason"] == "instance_stopped" and moved:
+                reason["moves"] = True
+        if out is not None and (now - out.oldest).total_seconds() > LATE_S:
+            late = _named("instance", "outcomes_late", instance_id=instance_id)
+            reasons.append(late | {"count": out.messages, "since": out.oldest.isoformat()})
+        row = situation.lane_rows[instance_id]
+        if (slower := row["throttled_rate"] or row["detected_rate"]) and slower < row["full_rate"]:
+            slowed = _named("instance", "throttled", instance_id=instance_id)
+            reasons.append(slowed | {"slows": True, "count": round(slower, 2), "limit": round(row["full_rate"], 2)})
+        return reasons
 
 
-async def _run_state(raw: asyncpg.Connection, run: CampaignRun, holds: Holds, now: datetime) -> Run:
-    policy = run.definition.policy
-    used = await raw.fetchval(_USED, run.campaign_id, hours.local_day(policy, now)) if policy.daily_limit else 0
-    return Run(policy, running=run.status == "running", held=holds.of_campaign(run), used_today=used or 0)
+def _turn(
+    runs: Mapping[UUID, RunOutlook],
+    lanes: Mapping[UUID, LaneOutlook],
+    campaign_id: UUID,
+    instance_id: UUID,
+    ahead: int,
+    due_at: datetime | None,
+    now: datetime,
+) -> datetime | None:
+    """When a dispatch leaves: as if its campaign ended with it in this lane."""
+    if campaign_id not in runs:
+        return None
+    lane, own = lanes[instance_id], runs[campaign_id]
+    until = LaneOutlook(
+        lane.rate,
+        {**lane.waiting, campaign_id: ahead + 1},
+        lane.usable,
+        lane.ready_at,
+        lane.sent_since_rest,
+        lane.quota,
+    )
+    alone = RunOutlook(own.account_id, own.policy, own.held, own.used_today, due_at, own.steps)
+    return foresee({**runs, campaign_id: alone}, [until], now)[campaign_id]
 
 
-def _of_dispatch(row: Row) -> dict[str, Any]:
+def _last(ends: Sequence[datetime | None]) -> datetime | None:
+    known = [end for end in ends if end is not None]
+    return max(known) if known and len(known) == len(ends) else None
+
+
+def _of_plan(row: Row) -> list[Reason]:
+    """Started, and not all of it is in its lanes yet."""
+    if row["status"] != "running" or row["planned_dispatches"] is not None:
+        return []
+    if row["chunks"] < (row["chunk_count"] or 0):
+        return [_named("campaign", "recipients_arriving") | {"count": row["chunks"], "limit": row["chunk_count"]}]
+    return [_named("campaign", "planning") | {"count": row["planned"] or 0, "limit": row["recipient_count"]}]
+
+
+def _of_row(row: Row, ahead: int = 0) -> Reason:
     match row["state"], row["waits"]:
         case "pending", "previous_step":
-            return _told("dispatch", Wait("previous_step"))
+            return _named("dispatch", "previous_step")
         case "pending", "time":
-            return _told("dispatch", Wait("retry_or_return", row["due_at"], row["reason"]))
+            waits = _told("dispatch", Wait("delay", row["due_at"], row["reason"]))
+            return waits | {"reason": "retry_or_return", "count": row["attempt"]}
         case "pending", "run":
-            return _told("dispatch", Wait("next_run"))
+            return _named("dispatch", "next_run")
         case "pending", _:
-            return _told("dispatch", Wait("its_turn"))
+            return _named("dispatch", "its_turn") | {"count": ahead}
+        case "released", _:
+            name = "with_sender" if row["awaiting"] else "ambiguous"
+            return _named("dispatch", name) | {"since": row["released_at"].isoformat()}
         case state, _:
-            return _told("dispatch", Wait("not_waiting", detail=state if row["reason"] is None else row["reason"]))
+            return _named("dispatch", "not_waiting") | {"detail": state if row["reason"] is None else row["reason"]}
+
+
+def _in_sight(wait: Wait, now: datetime) -> Wait:
+    """What only a person ends is kept as a time in years."""
+    if wait.until is not None and (wait.until - now).total_seconds() > _FAR_S:
+        return Wait(wait.reason, None, wait.detail)
+    return wait
+
+
+def _named(scope: str, reason: str, *, instance_id: UUID | None = None) -> Reason:
+    return {
+        "scope": scope,
+        "reason": reason,
+        "until": None,
+        "detail": None,
+        "campaign_id": None,
+        "instance_id": None if instance_id is None else str(instance_id),
+    }
 
 
 def _told(
-    scope: str, wait: Wait, *, campaign_id: UUID | None = None, instance_id: UUID | None = None
-) -> dict[str, Any]:
+    scope: str,
+    wait: Wait,
+    *,
+    campaign_id: UUID | None = None,
+    instance_id: UUID | None = None,
+    limit: int | None = None,
+) -> Reason:
     """As it stands in LaneExplained: plain JSON values."""
-    return {
+    told = {
         "scope": scope,
         "reason": wait.reason,
         "until": None if wait.until is None else wait.until.isoformat(),
@@ -191,26 +243,4 @@ def _told(
         "campaign_id": None if campaign_id is None else str(campaign_id),
         "instance_id": None if instance_id is None else str(instance_id),
     }
-
-
-async def _spread(
-    raw: asyncpg.Connection, pool: Sequence[Row], audience: Sequence[Row | dict[str, Any]]
-) -> dict[UUID, int]:
-    """Expected people by instance: exact for the bound ones, by share of the room for the others."""
-    counts = {row["instance_id"]: 0 for row in pool}
-    if not counts:
-        return {}
-    others = 0
-    for row in audience:
-        if row["opted_out"]:
-            continue
-        if row["instance_id"] in counts:
-            counts[row["instance_id"]] += row["people"]
-        else:
-            others += row["people"]
-    bound = await bindings.bound_counts(raw, list(counts))
-    free = [row["instance_id"] for row in pool if row["max_users"] > bound.get(row["instance_id"], 0)]
-    targets = free or [row["instance_id"] for row in pool if row["is_default"]] or list(counts)
-    for index, instance_id in enumerate(targets):
-        counts[instance_id] += others // len(targets) + (index < others % len(targets))
-    return counts
+    return told if limit is None else told | {"limit": limit}

@@ -57,6 +57,11 @@ def is_open(policy: SendingPolicy, now: datetime) -> bool:
     return (today and wall >= start) or (yesterday and wall < end)
 
 
+def is_day(policy: SendingPolicy, now: datetime) -> bool:
+    """Whether today is one of the weekdays, whatever the hour."""
+    return now.astimezone(_zone(policy.time_zone)).weekday() in policy.weekdays
+
+
 def next_change(policy: SendingPolicy, now: datetime) -> datetime | None:
     """When the window next opens or closes; None if it never does."""
     if not is_restricted(policy) or not policy.weekdays:

@@ -17,6 +17,7 @@ WaitReason = Literal[
     "campaign_not_running",
     "held",
     "outside_hours",
+    "outside_weekdays",
     "expired",
     "daily_limit",
     "instance_unknown",
@@ -25,12 +26,6 @@ WaitReason = Literal[
     "credit",
     "delay",
     "rest",
-    "previous_step",
-    "retry_or_return",
-    "next_run",
-    "its_turn",
-    "not_waiting",
-    "unknown",
 ]
 _ENDLESS = 1_000_000_000
 
@@ -60,17 +55,23 @@ class Lane:
     usable: bool = True
     stopped_by: str | None = None
     held: bool = False
+    held_by: str | None = None
     blocked_until: datetime | None = None
     blocked_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A campaign's run as far as it decides about releasing. `used_today`: releases of its present day."""
+    """A campaign's run as far as it decides about releasing. `used_today`: releases of its present day.
+
+    `status` and `held_by` (of the lane as well) name the cause to people; they decide nothing.
+    """
 
     policy: SendingPolicy
     running: bool = True
     held: bool = False
+    status: str | None = None
+    held_by: str | None = None
     used_today: int = 0
 
 
@@ -104,13 +105,14 @@ def run_waits(run: Run, now: datetime) -> list[Wait]:
     waits: list[Wait] = []
     policy = run.policy
     if not run.running:
-        waits.append(Wait("campaign_not_running"))
+        waits.append(Wait("campaign_not_running", detail=run.status))
     if run.held:
-        waits.append(Wait("held"))
+        waits.append(Wait("held", detail=run.held_by))
     if policy.valid_until is not None and now >= policy.valid_until:
         waits.append(Wait("expired"))
     if not hours.is_open(policy, now):
-        waits.append(Wait("outside_hours", hours.next_change(policy, now)))
+        closed: WaitReason = "outside_hours" if hours.is_day(policy, now) else "outside_weekdays"
+        waits.append(Wait(closed, hours.next_change(policy, now)))
     if policy.daily_limit is not None and run.used_today >= policy.daily_limit:
         waits.append(Wait("daily_limit", hours.next_day(policy, now)))
     return waits
@@ -124,7 +126,7 @@ def lane_waits(lane: Lane, bounds: Bounds, now: datetime, horizon_s: float) -> l
     elif not lane.usable:
         waits.append(Wait("instance_stopped", detail=lane.stopped_by))
     if lane.held:
-        waits.append(Wait("held"))
+        waits.append(Wait("held", detail=lane.held_by))
     if lane.blocked_until is not None and now < lane.blocked_until:
         waits.append(Wait("instance_blocked", lane.blocked_until, lane.blocked_by))
     if _left_before_rest(lane, bounds, now) <= 0:

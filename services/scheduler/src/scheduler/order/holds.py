@@ -34,6 +34,19 @@ class Holds:
             self.of_account(account_id) or (account_id, "instance", str(instance_id)) in self._set
         )
 
+    def scope_of_instance(self, account_id: UUID, instance_id: UUID) -> str | None:
+        """Which of those that cover it to name: the widest."""
+        if (NOBODY, "everything", "") in self._set:
+            return "everything"
+        if (account_id, "account", "") in self._set:
+            return "account"
+        return "instance" if (account_id, "instance", str(instance_id)) in self._set else None
+
+    def template_of(self, run: CampaignRun) -> str | None:
+        """The held template that holds the campaign."""
+        names = (step.template_name for step in run.definition.steps if step.template_name is not None)
+        return next((name for name in names if (run.account_id, "template", name) in self._set), None)
+
     def of_campaign(self, run: CampaignRun) -> bool:
         """Of the campaign itself: one of its templates."""
         return bool(self._set) and any(

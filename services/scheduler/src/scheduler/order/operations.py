@@ -31,6 +31,7 @@ from scheduler.dispatch.reports import progress, report, report_rows
 from scheduler.lane import lanes
 from scheduler.lane.explanations import Explanations
 from scheduler.order import holds
+from scheduler.plan.previews import Previews
 from scheduler.rows import Row
 from scheduler.signals import Stage
 
@@ -51,9 +52,10 @@ _WHERE = "SELECT instance_id, campaign_id FROM dispatch WHERE dispatch_id = $1 A
 
 
 class Operations:
-    def __init__(self, definitions: Definitions, stage: Stage, explanations: Explanations) -> None:
+    def __init__(self, definitions: Definitions, stage: Stage, explanations: Explanations, previews: Previews) -> None:
         self._definitions = definitions
         self._explanations = explanations
+        self._previews = previews
         self._stage = stage
 
     async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
@@ -74,10 +76,10 @@ class Operations:
                     await self._decide(connection, raw, account_id, event)
                 case ExplainRequested():
                     subject = event.campaign_id or event.instance_id or event.dispatch_id or account_id
-                    answer = await self._explanations.explain(raw, account_id, event)
+                    answer = await self._explanations.explain(raw, account_id, event, one.envelope.time)
                     await self._answer(connection, raw, subject, account_id, answer)
                 case PlanPreviewRequested():
-                    preview = await self._explanations.preview(raw, account_id, event)
+                    preview = await self._previews.preview(raw, account_id, event)
                     await self._answer(connection, raw, event.campaign_id, account_id, preview)
                 case StuckRecoveryRequested():
                     self._stage.recover()
