@@ -9,16 +9,19 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
+import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.database import Database, driver
 from chassis.inbox import Subscription
-from chassis.kafka import Received
+from chassis.kafka import Received, outgoing
 from chassis.lifecycle import utc_now
-from contracts import topics
+from chassis.outbox import append
+from contracts import ids, topics
 from contracts.campaigns import CampaignCancelling, CampaignPausing
 from contracts.contacts import ContactErased, ContactOptedIn, ContactOptedOut
 from contracts.conversations import MessageReceived
+from contracts.envelope import Envelope
 from contracts.ids import read_attempt_label, recipient_key
 from contracts.instances import (
     InstanceBanned,
@@ -26,11 +29,13 @@ from contracts.instances import (
     InstanceConnected,
     InstanceDisconnected,
 )
-from contracts.operations import HoldSet, UnresolvedDecided
+from contracts.operations import ExplainRequested, HoldSet, UnresolvedDecided
 from contracts.statuses import StatusReceived
 from sender import gates
 from sender.instance import stops
+from sender.instance.signals import Signals
 from sender.ledger.attempt import WasAccepted
+from sender.ledger.explanations import explain
 from sender.settlement import evidence
 from sender.settlement.consequences import Consequence, carry_out
 from sender.settlement.evidence import Report
@@ -44,8 +49,8 @@ CONTROL = Subscription(
         topics.CAMPAIGNS, topics.OPERATIONS, topics.CONTACTS, topics.INSTANCES, topics.INSTANCE_HEALTH,
     ),
     handles=(
-        CampaignPausing, CampaignCancelling, HoldSet, UnresolvedDecided, ContactOptedOut, ContactOptedIn, ContactErased,
-        InstanceConfigured, InstanceConnected, InstanceDisconnected, InstanceBanned,
+        CampaignPausing, CampaignCancelling, HoldSet, UnresolvedDecided, ExplainRequested, ContactOptedOut,
+        ContactOptedIn, ContactErased, InstanceConfigured, InstanceConnected, InstanceDisconnected, InstanceBanned,
     ),
     linger_ms=5,
 )  # fmt: skip
@@ -108,6 +113,8 @@ class Control:
         match event:
             case InstanceConfigured() | InstanceConnected() | InstanceDisconnected() | InstanceBanned():
                 await stops.heed(connection, envelope, event)
+            case ExplainRequested() if envelope.account_id is not None:
+                await _explain(connection, raw, envelope, event)
             case UnresolvedDecided(decision="was_sent"):
                 rows = await raw.fetch(_UNRESOLVED, envelope.account_id, event.dispatch_id)
                 found = WasAccepted(None, by="person")
@@ -118,11 +125,31 @@ class Control:
                 )
 
 
-class Evidence:
-    """Statuses and echoes."""
+async def _explain(
+    connection: AsyncConnection, raw: asyncpg.Connection, envelope: Envelope, request: ExplainRequested
+) -> None:
+    assert envelope.account_id is not None
+    answer = await explain(raw, envelope.account_id, request, envelope.time)
+    subject = request.campaign_id or request.instance_id or request.dispatch_id or envelope.account_id
+    told = outgoing(
+        topics.CAMPAIGN_PROGRESS,
+        str(subject),
+        answer,
+        source=topics.SENDER,
+        account_id=envelope.account_id,
+        time=utc_now(),
+        event_id=ids.event_id(topics.SENDER, str(subject), f"answer:{request.request_id}"),
+    )
+    await append(connection, [told])
 
-    def __init__(self, database: Database) -> None:
+
+class Evidence:
+    """Statuses and echoes. `stopped` wakes who reads the numbers."""
+
+    def __init__(self, database: Database, signals: Signals, *, stopped: Callable[[], None]) -> None:
         self._database = database
+        self._signals = signals
+        self._stopped = stopped
         self._consequences: list[Consequence] = []
 
     async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
@@ -149,7 +176,10 @@ class Evidence:
                 inbound[place] = max(inbound.get(place, event.message_at), event.message_at)
         await evidence.note_traffic(raw, traffic)
         await evidence.open_windows(raw, inbound)
-        self._consequences += await evidence.apply(connection, reports, utc_now())
+        now = utc_now()
+        if await self._signals.note(connection, reports, now):
+            self._stopped()
+        self._consequences += await evidence.apply(connection, reports, now)
 
     async def after(self) -> None:
         consequences, self._consequences = self._consequences, []

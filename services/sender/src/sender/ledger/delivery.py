@@ -3,7 +3,7 @@
 Times are seconds of the database's clock; the caller locked and loaded everything that is handed in.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
@@ -199,18 +199,26 @@ def _look_back(
     return None
 
 
-def _refuse(candidate: Candidate, loaded: Loaded, now_s: float) -> Refuse | Fail | None:
-    """What the gates, the person and the time say; None = open."""
-    for key in candidate.gates:
-        gate = loaded.gates.get(key)
+def shut_gates(
+    keys: Sequence[GateKey], run_epoch: int, gates: Mapping[GateKey, Gate], now_s: float
+) -> Iterator[tuple[GateKey, Refuse]]:
+    """Every gate that refuses a message, in their order: an intent meets the first, people are told of all."""
+    for key in keys:
+        gate = gates.get(key)
         if gate is None:
             continue
-        if candidate.run_epoch <= gate.closed_through and key[0] == "campaign":
-            return Refuse("cancelled" if gate.cancelled else "paused")
-        if gate.held:
-            return Refuse("held")
-        if gate.stopped_until_s is not None and now_s < gate.stopped_until_s:
-            return Refuse("held", _time(min(gate.stopped_until_s, now_s + STOPPED_AGAIN_S)))
+        if run_epoch <= gate.closed_through and key[0] == "campaign":
+            yield key, Refuse("cancelled" if gate.cancelled else "paused")
+        elif gate.held:
+            yield key, Refuse("held")
+        elif gate.stopped_until_s is not None and now_s < gate.stopped_until_s:
+            yield key, Refuse("held", _time(min(gate.stopped_until_s, now_s + STOPPED_AGAIN_S)))
+
+
+def _refuse(candidate: Candidate, loaded: Loaded, now_s: float) -> Refuse | Fail | None:
+    """What the gates, the person and the time say; None = open."""
+    for _, refusal in shut_gates(candidate.gates, candidate.run_epoch, loaded.gates, now_s):
+        return refusal
     if not candidate.from_person and (candidate.account_id, candidate.recipient) in loaded.opted_out:
         return Fail("opted_out")
     if candidate.send_before_s <= now_s:
