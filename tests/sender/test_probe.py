@@ -11,7 +11,9 @@ import pytest
 from sender.instance.ownership import Lease
 from sender.lane import breaker
 from sender.lane.departures import Departures
-from sender.lane.lane import Lane, Parts
+from sender.lane.lane import Lane
+from sender.lane.parts import Parts
+from sender.ledger.attempt import NeverLeft
 from sender.ledger.batching import Committed, IntentsFailed
 from sender.ledger.delivery import Admission, Decision, Intend, Refuse
 from sender.ledger.outcomes import Outcome
@@ -61,7 +63,7 @@ def lane_of(spoken: Spoken, state: breaker.State) -> Lane:
     def go_on(_: str) -> None: ...
 
     departures = Departures(settings(), anybody, outcomes, nobody, spawn=spawn, clock=clock, crash_point=go_on)
-    departures.breaker = state
+    departures.circuit.own = state
     lane = Lane(NUMBER, ACCOUNT, Parts(settings(), anybody, nobody, anybody, outcomes, clock), departures)
     lane.lease = LEASE
     for work in works([queued(1), queued(2)]):
@@ -83,7 +85,7 @@ async def test_one_message_tries_a_provider_that_may_be_back_and_the_next_waits_
     lane = lane_of(spoken, breaker.Open(NOW_S))
     await lane._turn()
     assert [len(group.works) for group in spoken.groups] == [1]
-    assert isinstance(lane.departures.breaker, breaker.HalfOpen)
+    assert isinstance(lane.departures.circuit.own, breaker.HalfOpen)
     await lane._turn()
     assert (len(spoken.groups), lane.waiting, spoken.returned) == (1, 1, [])
 
@@ -98,7 +100,7 @@ async def test_a_probe_without_an_intent_makes_room_for_the_next(
     spoken = Spoken(answer)
     lane = lane_of(spoken, breaker.Open(NOW_S))
     await lane._turn()
-    assert lane.departures.breaker == breaker.Open(NOW_S)
+    assert lane.departures.circuit.own == breaker.Open(NOW_S)
     await lane._turn()
     assert [len(group.works) for group in spoken.groups] == [1, 1]
 
@@ -108,5 +110,5 @@ async def test_a_probe_that_grew_too_old_to_leave_makes_room_for_the_next() -> N
     lane = lane_of(spoken, breaker.HalfOpen(NOW_S + 75))
     lane.departures.add(number(), LEASE, works([queued(3)])[0], NOW_S - 60)
     await lane.departures._pace()
-    assert [outcome.finding.reason for outcome in spoken.outcomes] == ["intent_too_old"]
-    assert lane.departures.breaker == breaker.Open(NOW_S)
+    assert [outcome.finding for outcome in spoken.outcomes] == [NeverLeft("intent_too_old", returned=True)]
+    assert lane.departures.circuit.own == breaker.Open(NOW_S)

@@ -17,6 +17,7 @@ ReturnReason = Literal[
     "quota",
     "pair_rate",
     "breaker",
+    "retry_budget",
     "throttled",
     "expired",
     "instance_unknown",

@@ -23,8 +23,10 @@ from sender.instance.connections import Connections
 from sender.instance.instances import Instances
 from sender.instance.owners import Owners
 from sender.instance.recoveries import Recoveries
+from sender.lane.circuit import Hosts
 from sender.lane.departures import Departures
-from sender.lane.lane import Lane, Parts
+from sender.lane.lane import Lane
+from sender.lane.parts import Parts
 from sender.ledger.batching import IntentBatcher
 from sender.ledger.intents import IntentStore
 from sender.ledger.outcomes import OutcomeWriter
@@ -86,6 +88,7 @@ class App:
         self._look_ups = LookUps(self._database, self._gateway, self._instances, settings)
         self._connections = Connections(self._database, self._gateway, self._instances, settings.webhook_base_url)
         self._requests: asyncio.TaskGroup | None = None
+        self._hosts = Hosts(settings)
         self._parts = Parts(settings, self._instances, self._owners, self._intents, self._outcomes, self._clock)
 
     async def serve(self, stopping: asyncio.Event) -> None:
@@ -147,6 +150,7 @@ class App:
             spawn=self._spawn,
             clock=self._clock,
             crash_point=self._crash,
+            hosts=self._hosts,
         )
         return Lane(instance_id, account_id, self._parts, departures)
 

@@ -49,7 +49,9 @@ class Settings(ServiceSettings):
     owner_wait_s: float = Field(8.0, description="how long a message waits for the instance's last owner to let go")
     rest_s: float = Field(THROTTLED_REST_S, description="rest of a throttled lane unless the provider says how long")
     breaker_failures: int = Field(10, description="failures in a row that stop an instance")
+    host_failures: int = Field(15, description="failures in a row of several numbers that stop their gateway's host")
     breaker_open_s: float = 30.0
+    retry_share: float = Field(0.1, description="retries per first attempt while a host is in trouble")
     config_poll_s: float = Field(0.5, description="between two looks for changed instances")
     commit_s: float = 1.0
     drain_s: float = Field(10.0, description="how long a stop waits for requests under way")

@@ -169,6 +169,8 @@ def lane_block(returned: MessageReturned, now: datetime) -> datetime | None:
             return returned.not_before or now + timedelta(seconds=_LANE_RETURN_WAIT_S)
         case "paused" | "cancelled" | "held" | "pair_rate" | "expired" | "instance_unknown" | "shutting_down":
             return None
+        case "retry_budget":  # first attempts go on
+            return None
         case _:
             assert_never(returned.reason)
 

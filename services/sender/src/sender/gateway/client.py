@@ -57,12 +57,17 @@ class Gateway:
         message: OutboundMessage,
         traceparent: str | None,
         departed: Callable[[], None] = lambda: None,
+        may_retry: Callable[[], bool] = lambda: True,
     ) -> SendOutcome:
         """One attempt. Every ending is an outcome; only cancellation is raised. `departed` hears when it is written."""
         try:
             request = instance.provider.build_request(message, instance.account)
             answer = await self.call(
-                request, total_s=self.timeout_s(message.content.kind), traceparent=traceparent, departed=departed
+                request,
+                total_s=self.timeout_s(message.content.kind),
+                traceparent=traceparent,
+                departed=departed,
+                may_retry=may_retry,
             )
         except UnsendableMessage as error:
             return error.rejected
@@ -84,9 +89,10 @@ class Gateway:
         total_s: float,
         traceparent: str | None = None,
         departed: Callable[[], None] = lambda: None,
+        may_retry: Callable[[], bool] = lambda: True,
     ) -> Answer:
         """Raises ForbiddenAddress, and NotConnected if nothing left; anything else leaves it open whether something
-        did."""
+        did. `may_retry`: asked before each further try."""
         route = self._route(request.url)
         headers = request.headers if traceparent is None else {**request.headers, "traceparent": traceparent}
         content = write_head(request.method, route.url, headers, request.body) + request.body
@@ -99,7 +105,7 @@ class Gateway:
                 # Decorrelated jitter, within the one deadline that the ledger's time-out was made from.
                 delay_s = min(RETRY_MAX_S, random.uniform(RETRY_BASE_S, delay_s * 3))
                 left_s = deadline_s - asyncio.get_running_loop().time() - delay_s
-                if left == 0 or left_s <= 0:
+                if left == 0 or left_s <= 0 or not may_retry():
                     raise
             await asyncio.sleep(delay_s)
         raise NotConnected

@@ -30,12 +30,12 @@ def _shares(failed: Instance, other: Instance, failure: Failure) -> bool:
             portfolio = failed.config.portfolio_id
             return portfolio is not None and other.config.portfolio_id == portfolio
         case "host":
-            return _host(other) == _host(failed)
+            return host_of(other) == host_of(failed)
         case _:
-            return failure is CREDENTIALS and _host(other) == _host(failed) and _share_secret(failed, other)
+            return failure is CREDENTIALS and host_of(other) == host_of(failed) and _share_secret(failed, other)
 
 
-def _host(instance: Instance) -> tuple[str, str]:
+def host_of(instance: Instance) -> tuple[str, str]:
     return instance.config.provider.partition("_")[0], instance.config.server_url.rstrip("/").lower()
 
 

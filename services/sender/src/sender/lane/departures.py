@@ -14,6 +14,7 @@ from providers.protocol import Accepted, Ambiguous, NotSent, Rejected, SendOutco
 from sender.gateway.client import Gateway
 from sender.instance.ownership import Lease, holds
 from sender.lane import breaker, pace, throttle
+from sender.lane.circuit import Circuit, Hosts
 from sender.ledger.attempt import Finding, NeverLeft, clamp_retry_after, classify
 from sender.ledger.outcomes import Outcome, OutcomeWriter
 from sender.settings import Settings
@@ -54,6 +55,7 @@ class Departures:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         clock: Callable[[], float],
         crash_point: Callable[[str], None],
+        hosts: Hosts | None = None,
     ) -> None:
         self._settings = settings
         self._gateway = gateway
@@ -72,10 +74,8 @@ class Departures:
         self.rest_until_s = 0.0
         self.pace = pace.FREE
         self._full = 0.0
-        self.breaker: breaker.State = breaker.CLOSED
-        self.breaker_policy = breaker.Policy(
-            settings.breaker_failures, settings.breaker_open_s, settings.media_timeout_s + 15.0
-        )
+        self.circuit = Circuit(settings, hosts or Hosts(settings), clock)
+        self._told_until_s: float | None = None
         self.on_change: Callable[[], None] = lambda: None
 
     def times_out_s(self, work: Work) -> float:
@@ -116,13 +116,17 @@ class Departures:
             self._pacing = True
             self._spawn(self._pace())
 
-    def give_probe_back(self) -> None:
-        """Where the one message that may try the provider does not: else the lane waits for its answer."""
-        self.breaker = breaker.give_back(self.breaker, self._clock())
-
-    def awaits_probe(self, now_s: float) -> bool:
-        """What else there is waits for the probe's answer, which comes within moments."""
-        return isinstance(self.breaker, breaker.HalfOpen) and now_s < self.breaker.until_s
+    def blocked_until(self, instance: Instance, now_s: float) -> float | None:
+        """None: at least one message may try. What the host's breaker does is told for this number as well."""
+        state = self.circuit.host
+        if isinstance(state, breaker.Open) and state.until_s > now_s and state.until_s != self._told_until_s:
+            self._told_until_s = state.until_s
+            self._alarm.breaker_opened(instance, "host_down", state.until_s - now_s)
+        elif isinstance(state, breaker.Closed) and self._told_until_s is not None:
+            self._told_until_s = None
+            if isinstance(self.circuit.own, breaker.Closed):
+                self._alarm.breaker_closed(instance)
+        return self.circuit.blocked_until(now_s)
 
     async def all_left(self) -> None:
         """Until no committed intent is undeparted; requests under way go on by themselves."""
@@ -136,7 +140,7 @@ class Departures:
                 now_s = self._clock()
                 if (never := self._refuse(ready, now_s)) is not None:
                     self._ready.popleft()
-                    self.give_probe_back()
+                    self.circuit.give_back()
                     self._end(ready, never)
                     continue
                 turn = throttle.take(self.tat_s, now_s, ready.instance.rate)
@@ -168,11 +172,12 @@ class Departures:
     async def _send(self, ready: _Ready, taken_s: float) -> None:
         work = ready.work
         message, departed = outbound(work.message), partial(self._left, taken_s)
+        may_retry = self.circuit.may_retry
         if work.traceparent is None or not is_recorded(work.traceparent):
-            outcome = await self._gateway.send(ready.instance, message, work.traceparent, departed)
+            outcome = await self._gateway.send(ready.instance, message, work.traceparent, departed, may_retry)
         else:
             with followed("message sent", work.traceparent, provider=ready.instance.config.provider) as traceparent:
-                outcome = await self._gateway.send(ready.instance, message, traceparent, departed)
+                outcome = await self._gateway.send(ready.instance, message, traceparent, departed, may_retry)
         self._crash_point("after_answer")
         self._react(ready.instance, outcome)
         self._end(ready, classify(outcome, utc_now(), self._settings.rest_s))
@@ -213,14 +218,15 @@ class Departures:
             self._alarm.slowed(instance, slower, self._full, code)
 
     def _note(self, instance: Instance, result: breaker.Result, reason: str) -> None:
-        before = self.breaker
-        self.breaker = breaker.note(before, result, self._clock(), self.breaker_policy)
-        if isinstance(self.breaker, breaker.Open) and not isinstance(before, breaker.Open):
-            self._alarm.breaker_opened(instance, reason, self.breaker_policy.open_s)
-        elif isinstance(before, breaker.HalfOpen) and isinstance(self.breaker, breaker.Closed):
+        before = self.circuit.own
+        self.circuit.note(instance, result)
+        after = self.circuit.own
+        if isinstance(after, breaker.Open) and not isinstance(before, breaker.Open):
+            self._alarm.breaker_opened(instance, reason, self.circuit.policy.open_s)
+        elif isinstance(before, breaker.HalfOpen) and isinstance(after, breaker.Closed):
             self._alarm.breaker_closed(instance)
 
     def _open(self, instance: Instance, reason: str, for_s: float) -> None:
-        if not isinstance(self.breaker, breaker.Open):
+        if not isinstance(self.circuit.own, breaker.Open):
             self._alarm.breaker_opened(instance, reason, for_s)
-        self.breaker = breaker.Open(self._clock() + for_s)
+        self.circuit.own = breaker.Open(self._clock() + for_s)

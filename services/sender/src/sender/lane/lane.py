@@ -4,8 +4,7 @@ What a lane cannot send it answers; only what will go within moments waits here.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from typing import assert_never
 from uuid import UUID
@@ -13,37 +12,24 @@ from uuid import UUID
 from chassis.lifecycle import utc_now
 from chassis.telemetry import log
 from contracts.messages import ReturnReason
-from sender.instance.instances import Instances
-from sender.instance.owners import Owners
 from sender.instance.ownership import Lease, holds, lease_from
-from sender.lane import breaker, throttle
+from sender.lane import throttle
 from sender.lane.departures import Departures
+from sender.lane.parts import Parts
 from sender.lane.queues import Queues
 from sender.ledger.answers import refused_for_good, returned, tell_again
-from sender.ledger.batching import GroupRefused, IntentBatcher, IntentsFailed
+from sender.ledger.batching import GroupRefused, IntentsFailed
 from sender.ledger.delivery import AlreadyInFlight, AnswerAgain, Decision, Fail, Fenced, Intend, Refuse
-from sender.ledger.outcomes import OutcomeWriter, about_work
-from sender.settings import Settings
+from sender.ledger.outcomes import about_work
 from sender.work import Group, Instance, Work
 
 RETRY_S = 0.25
 BEHIND_AGAIN_S = 0.02
 AGAIN_MIN_S = 0.005
 STOPPED_AGAIN_S = 5.0
+BUDGET_AGAIN_S = 5.0
 PAIRS_KEPT = 100_000
 LOOKAHEAD_MAX_S = 0.25  # well below the age at which an intent is too old to leave
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What all lanes of a process share. `clock`: monotonic seconds."""
-
-    settings: Settings
-    instances: Instances
-    owners: Owners
-    intents: IntentBatcher
-    outcomes: OutcomeWriter
-    clock: Callable[[], float]
 
 
 class Lane:
@@ -135,10 +121,11 @@ class Lane:
         if instance.stopped is not None:
             self._answer_older_than(0, "instance_stopped", STOPPED_AGAIN_S)
             return None
-        if self.departures.awaits_probe(now_s):
+        self.departures.circuit.meet(instance)
+        if self.departures.circuit.awaits_probe(now_s):
             self._answer_older_than(self._parts.settings.owner_wait_s, "breaker", self._parts.settings.breaker_open_s)
             return RETRY_S
-        if (held := self._held(now_s)) is not None:
+        if (held := self._held(instance, now_s)) is not None:
             self._answer_older_than(0, held[0], held[1] - now_s)
             return None
         if not holds(self.lease, now_s) and not await self._acquire(instance, now_s):
@@ -148,13 +135,15 @@ class Lane:
         count = self._count_ready(instance, self._parts.clock())
         if count == 0:
             return self._until_ready(instance, self._parts.clock())
-        await self._send_group(instance, self._queues.take(count))
+        works, later = self.departures.circuit.within_budget(self._queues.take(count))
+        self._return(later, "retry_budget", BUDGET_AGAIN_S)
+        if works:
+            await self._send_group(instance, works)
         return 0
 
-    def _held(self, now_s: float) -> tuple[ReturnReason, float] | None:
+    def _held(self, instance: Instance, now_s: float) -> tuple[ReturnReason, float] | None:
         """What keeps the whole lane from sending, and until when; short rests are waited for here."""
-        state, permits = breaker.permit(self.departures.breaker, now_s, self.departures.breaker_policy)
-        if permits == 0 and (until_s := breaker.reopens_at(state)) is not None:
+        if (until_s := self.departures.blocked_until(instance, now_s)) is not None:
             return "breaker", until_s
         if self.departures.rest_until_s > now_s + 1.0:
             return "throttled", self.departures.rest_until_s
@@ -168,7 +157,7 @@ class Lane:
             slots -= 1  # kept for people
         if slots <= 0:
             return 0
-        _, permits = breaker.permit(self.departures.breaker, now_s, self.departures.breaker_policy)
+        permits = self.departures.circuit.permits(now_s)
         ahead = throttle.count_ahead(instance.rate, self._transaction_s) - self.departures.waiting
         most = min(slots, self.waiting, self._group_max, ahead, slots if permits is None else permits)
         return self.departures.count_ready(instance, now_s, self._lookahead_s, most) if most > 0 else 0
@@ -187,8 +176,7 @@ class Lane:
     async def _send_group(self, instance: Instance, works: list[Work]) -> None:
         assert self.lease is not None
         lease, now_s = self.lease, self._parts.clock()
-        permitted, _ = breaker.permit(self.departures.breaker, now_s, self.departures.breaker_policy)
-        self.departures.breaker = permitted
+        self.departures.circuit.take(now_s)
         group = Group(
             instance,
             lease.epoch,
@@ -213,7 +201,7 @@ class Lane:
             raise
         finally:
             if not leaves:
-                self.departures.give_probe_back()
+                self.departures.circuit.give_back()
         self._look_ahead(self._parts.clock() - now_s)
         self._remember_pairs(committed.admission.pairs)
         for work, decision in zip(works, committed.admission.decisions, strict=True):
@@ -266,13 +254,18 @@ class Lane:
 
     def _answer_older_than(self, age_s: float, reason: ReturnReason, again_s: float = 1.0) -> None:
         """Messages that waited long enough go back to the scheduler."""
-        now, now_s = utc_now(), self._parts.clock()
-        not_before = now + timedelta(seconds=max(0.0, again_s))
-        for work in self._queues.take_older(age_s, now_s):
+        now_s = self._parts.clock()
+        old = list(self._queues.take_older(age_s, now_s))
+        for work in old:
             if work.retaken:
                 self._queues.await_outcome(work, now_s)  # its intent may be in the ledger
-            else:
-                self._parts.outcomes.answer(work, returned(about_work(work), reason, not_before, now))
+        self._return((work for work in old if not work.retaken), reason, again_s)
+
+    def _return(self, works: Iterable[Work], reason: ReturnReason, again_s: float) -> None:
+        now = utc_now()
+        not_before = now + timedelta(seconds=max(0.0, again_s))
+        for work in works:
+            self._parts.outcomes.answer(work, returned(about_work(work), reason, not_before, now))
 
     async def _acquire(self, instance: Instance, now_s: float) -> bool:
         if now_s < self._next_acquire_s:
