@@ -11,9 +11,13 @@ from collections.abc import Awaitable
 import aiohttp
 import pytest
 import structlog
+import uvloop
+from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.metadata import MetadataRequest
 
 from chassis.health import Readiness, serve_health
-from chassis.lifecycle import DrainOverdue, TaskEnded, backoff_s, pause, run, run_tasks
+from chassis.lifecycle import DrainOverdue, TaskEnded, backoff_s, pause, run, run_tasks, survive_broken_connections
 from chassis.settings import HealthSettings
 from chassis_parts import until
 
@@ -175,3 +179,28 @@ async def test_a_crash_point_is_heeded_in_test_mode_only(test_mode: str, code: i
     environment = {**os.environ, "CRASH_AT": "here:2", "TEST_MODE": test_mode}
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, env=environment)
     assert await process.wait() == code
+
+
+@pytest.mark.kafka
+def test_a_connection_that_breaks_under_uvloop_is_a_broken_connection(kafka_bootstrap: str) -> None:
+    async def send_on_broken() -> None:
+        host, _, port = kafka_bootstrap.partition(":")
+        connection = await create_conn(host, int(port))
+        writer = connection._writer
+        writer.transport.abort()
+        await asyncio.sleep(0.05)
+        # As between the end of the transport and the moment in which its reader hears of it.
+        connection._writer = writer
+        connection.send(MetadataRequest([]))
+
+    # What aiokafka does not expect, and what is made of it.
+    with pytest.raises(RuntimeError, match="closed"):
+        uvloop.run(send_on_broken())
+    original = AIOKafkaConnection.send
+    try:
+        survive_broken_connections()
+        survive_broken_connections()
+        with pytest.raises(KafkaConnectionError, match="closed"):
+            uvloop.run(send_on_broken())
+    finally:
+        AIOKafkaConnection.send = original

@@ -13,7 +13,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import uvloop
-from aiokafka.errors import KafkaError
+from aiokafka.conn import AIOKafkaConnection, CloseReason
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from chassis.telemetry import flush_spans, log
 
@@ -76,6 +77,7 @@ async def run_tasks(stopping: asyncio.Event, tasks: Mapping[str, Coroutine[Any, 
 def main(work: Coroutine[Any, Any, None]) -> None:
     """The end of `__main__`: runs on uvloop, logs what killed the service, exits with 0 or 1."""
     collect_garbage_rarely()
+    survive_broken_connections()
     try:
         uvloop.run(work)
     except Exception:  # noqa: BLE001  the outermost edge of the process
@@ -91,6 +93,24 @@ def collect_garbage_rarely() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
+
+
+def survive_broken_connections() -> None:
+    """aiokafka knows a broken connection by OSError, uvloop's closed transport raises RuntimeError. That ended the
+    task which reads the cluster's metadata; a consumer that waited for it never read again, alive and ready as it was.
+    """
+    send = AIOKafkaConnection.send
+    if send.__module__ == __name__:
+        return
+
+    def send_or_break(connection: Any, request: Any, expect_response: bool = True) -> Any:
+        try:
+            return send(connection, request, expect_response)
+        except RuntimeError as error:
+            connection.close(reason=CloseReason.CONNECTION_BROKEN)
+            raise KafkaConnectionError(f"connection broken: {error}") from error
+
+    AIOKafkaConnection.send = send_or_break
 
 
 async def pause(stopping: asyncio.Event, delay_s: float) -> None:

@@ -5,6 +5,7 @@ the settled outcome again.
 """
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -46,6 +47,7 @@ COUNTED = {
     "MessageResolved": counter("pombo_messages_resolved_total", "Uncertain attempts that were settled."),
     "MessageReturned": counter("pombo_messages_returned_total", "Messages given back to wait."),
 }
+GATHER_MAX_S = 0.5
 RETRY_S = 0.25
 PUBLISHING_MAX = 8
 
@@ -89,7 +91,7 @@ class OutcomeWriter:
         self._outcomes: list[Outcome] = []
         self._answers: list[Answered] = []
         self._wake = asyncio.Event()
-        self._publishing = asyncio.Semaphore(PUBLISHING_MAX)
+        self._published = asyncio.Event()
         self._busy = 0
 
     def put(self, outcome: Outcome) -> None:
@@ -123,13 +125,23 @@ class OutcomeWriter:
                 told = await self._write(outcomes)
                 if outcomes:
                     self._crash_point("after_outcome")
-                await self._publishing.acquire()
+                await self._gather_meanwhile()
                 publications.create_task(
                     self._publish(
                         told + [answer.record for answer in answers],
                         [outcome.work for outcome in outcomes] + [answer.work for answer in answers],
                     )
                 )
+
+    async def _gather_meanwhile(self) -> None:
+        """While many publications are under way the next batch grows. Not for long, as Kafka may be away: an outcome
+        that is not in the ledger is soon called ambiguous there. How many wait is bounded by what lanes were given."""
+        self._published.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GATHER_MAX_S):
+                while self._busy > PUBLISHING_MAX:
+                    await self._published.wait()
+                    self._published.clear()
 
     async def _wait(self) -> None:
         if self._outcomes or self._answers:
@@ -194,7 +206,7 @@ class OutcomeWriter:
                 self._finish(work)
         finally:
             self._busy -= 1
-            self._publishing.release()
+            self._published.set()
 
 
 def about_work(work: Work, message: MessageQueued | None = None) -> About:

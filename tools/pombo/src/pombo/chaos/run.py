@@ -33,7 +33,7 @@ LOOK_EVERY_S = 0.5
 QUIET_S = 1.5
 STILL_S = 2.0
 # A run that is still not at rest after so many bounds is given up and told as it is.
-BOUNDS_WAITED = 4
+BOUNDS_WAITED = 2
 
 
 @dataclass(slots=True)
