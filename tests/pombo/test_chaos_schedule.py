@@ -138,7 +138,16 @@ def test_the_report_has_every_run_and_names_the_broken_ones(tmp_path: Path) -> N
     file, document = tmp_path / "results.jsonl", tmp_path / "reliability.md"
     for seed in (1, 2, 3, 7):
         results.append(file, a_result(seed=seed, recovery_s=float(seed)))
-    results.append(file, a_result(scenario="kafka", seed=4, broken={"I9": ["1 rows still wait in sender.outbox"]}))
+    results.append(
+        file,
+        a_result(
+            scenario="kafka",
+            seed=4,
+            broken={"I9": ["1 rows still wait in sender.outbox"]},
+            cause="a relay died",
+            mended_by="abc1234",
+        ),
+    )
     document.write_text(f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n")
     report.write_report(file, document)
     text = document.read_text()
@@ -147,7 +156,7 @@ def test_the_report_has_every_run_and_names_the_broken_ones(tmp_path: Path) -> N
     assert "old" not in text
     assert "| 5 | 4 | 500 |" in text
     assert "| drawn | 1–3, 7 | 4 |" in text
-    assert "I9: 1 rows still wait in sender.outbox" in text
+    assert "I9: 1 rows still wait in sender.outbox | a relay died | abc1234 |" in text
 
 
 def test_a_document_without_marks_is_left_alone(tmp_path: Path) -> None:

@@ -83,11 +83,12 @@ def _broken(found: Sequence[Result]) -> list[str]:
     rows = [
         f"| {result.scenario} | {result.seed} | {result.recipients} | {result.commit} | {'; '.join(result.faults)} |"
         f" {' · '.join(f'{number}: {text[0]}' for number, text in result.broken.items())} |"
+        f" {result.cause or 'not known yet'} | {result.mended_by or '–'} |"
         for result in broken
     ]
     return [
-        "| broken: scenario | seed | recipients | commit | faults | what the audit found |",
-        "|---|---|---|---|---|---|",
+        "| broken: scenario | seed | recipients | commit | faults | what the audit found | what it was | mended by |",
+        "|---|---|---|---|---|---|---|---|",
         *rows,
     ]
 

@@ -25,6 +25,8 @@ class Result:
 
     `timeline`: seconds of the run in which the faults were done, in the order of their ends.
 
+    `cause` and `mended_by` are written into the line of a broken run by who looked into it: what it was, which commit.
+
     `stalled_s`: how long the machine was others' (they stopped us, or used it); the bound of recovery is longer by
     what of it fell into the recovery. `moved`: when, of the recovery, each kind of thing was last on its way.
     """
@@ -49,6 +51,8 @@ class Result:
     timeline: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     machine: dict[str, Any] = field(default_factory=dict)
+    cause: str = ""
+    mended_by: str = ""
 
     @property
     def holds(self) -> bool:

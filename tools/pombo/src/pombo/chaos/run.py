@@ -219,7 +219,7 @@ def _recover(system: System, campaigns: list[Started], healed_s: float) -> Recov
             return Recovery(round(still_s - healed_s, 1), round(bound_s, 1), backlog, at_rest=True, moved=moved)
         if now_s - healed_s > bound_s * BOUNDS_WAITED:
             return Recovery(round(now_s - healed_s, 1), round(bound_s, 1), backlog, at_rest=False, moved=moved)
-        time.sleep(TICK_S)
+        time.sleep(LOOK_EVERY_S)
 
 
 def _arrived(system: System) -> int:
