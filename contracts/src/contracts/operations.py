@@ -22,9 +22,23 @@ class DeadLettersRequeued(Event):
 
 
 class DeadLettersCleared(Event):
+    """They are not offered for another try any more; all of the filter's fields must match."""
+
     campaign_id: UUID | None = None
     instance_id: UUID | None = None
+    dispatch_ids: tuple[UUID, ...] = ()
+    reason: str | None = None
     by: UUID | None = None
+
+
+class DeadLettersPreviewRequested(Event):
+    """What DeadLettersRequeued with the same filter would do: the scheduler answers DeadLettersPreviewed."""
+
+    request_id: UUID
+    campaign_id: UUID | None = None
+    instance_id: UUID | None = None
+    dispatch_ids: tuple[UUID, ...] = ()
+    reason: str | None = None
 
 
 class StuckRecoveryRequested(Event):
@@ -41,13 +55,14 @@ class UnresolvedDecided(Event):
 
 class HoldSet(Event):
     """A kill-switch: nothing goes out while held. `version` grows; the highest wins. `key`: instance id, template
-    name, or '' for the account or everything."""
+    name, or '' for the account or everything. `reason`: what whoever set it wrote down."""
 
     scope: HoldScope
     key: str = ""
     held: bool
     version: int
     by: UUID | None = None
+    reason: str = ""
 
 
 class PeopleWritten(BaseModel):
@@ -90,6 +105,7 @@ class PlanPreviewRequested(Event):
 OperationEvent = (
     DeadLettersRequeued
     | DeadLettersCleared
+    | DeadLettersPreviewRequested
     | StuckRecoveryRequested
     | UnresolvedDecided
     | HoldSet

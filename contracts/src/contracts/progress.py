@@ -6,7 +6,9 @@ from uuid import UUID
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
 from contracts.envelope import Event
+from contracts.operations import HoldScope
 
+DeadLetterFate = Literal["released", "after_resume", "campaign_reopened", "cancelled", "final"]
 DispatchState = Literal["pending", "released", "accepted", "failed", "skipped", "expired", "cancelled", "unresolved"]
 FINAL_STATES: frozenset[DispatchState] = frozenset(
     {"accepted", "failed", "skipped", "expired", "cancelled", "unresolved"}
@@ -93,6 +95,48 @@ class PlanPreviewed(Event):
     estimated_end: AwareDatetime | None = None
 
 
+class DeadLetterGroup(BaseModel):
+    """Dead letters that have all of this in common, and what a requeue would make of them.
+
+    `fate`: released as the lane allows · once the campaign is resumed · its ended campaign runs again · not in a
+    cancelled campaign · not at all, because the reason cannot pass or they were cleared.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    campaign_id: UUID | None
+    instance_id: UUID | None
+    reason: str | None
+    fate: DeadLetterFate
+    count: int
+
+
+class DeadLettersPreviewed(Event):
+    """The answer to DeadLettersPreviewRequested: the largest groups, at most 500, and all that would be tried again."""
+
+    request_id: UUID
+    groups: tuple[DeadLetterGroup, ...]
+    again: int
+
+
+class DeadLettersTaken(Event):
+    """From the scheduler: dead letters of this run wait again, so a campaign that has ended runs on."""
+
+    run_epoch: int
+    count: int
+    by: UUID | None = None
+
+
+class HoldTaken(Event):
+    """From the sender, keyed by account: since this version of the hold no intent that it covers can commit (or, where
+    it was lifted, they can again)."""
+
+    scope: HoldScope
+    key: str = ""
+    held: bool
+    version: int
+
+
 class GateClosed(Event):
     """From the sender: no intent up to `run_epoch` can commit any more and none is in flight."""
 
@@ -107,5 +151,8 @@ ProgressEvent = (
     | LaneExplained
     | SendingExplained
     | PlanPreviewed
+    | DeadLettersPreviewed
+    | DeadLettersTaken
+    | HoldTaken
     | GateClosed
 )

@@ -18,7 +18,7 @@ from contracts.messages import (
     MessageReturned,
     MessageSent,
 )
-from contracts.progress import FINAL_STATES, DispatchState
+from contracts.progress import FINAL_STATES, DeadLetterFate, DispatchState
 
 # What a pending dispatch waits for: the step before it, a time (`due_at`), or a higher run epoch. None = its turn.
 Waits = Literal["previous_step", "time", "run"]
@@ -188,6 +188,23 @@ def requeue(dispatch: Dispatch) -> Dispatch:
     if dispatch.state != "failed" or not dispatch.retryable:
         return dispatch
     return replace(_next_attempt(dispatch), retries=0)
+
+
+def dead_letter_fate(status: CampaignStatus, *, retryable: bool) -> DeadLetterFate:
+    """What requeueing a failed dispatch of a campaign in this state would do."""
+    if not retryable:
+        return "final"
+    match status:
+        case "cancelling" | "cancelled" | "deleted":
+            return "cancelled"
+        case "running":
+            return "released"
+        case "completed" | "failed":
+            return "campaign_reopened"
+        case "pausing" | "paused" | "draft" | "scheduled":
+            return "after_resume"
+        case _:
+            assert_never(status)
 
 
 def erase(dispatch: Dispatch) -> Dispatch:

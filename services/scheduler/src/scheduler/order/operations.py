@@ -12,6 +12,7 @@ from chassis.kafka import Received
 from chassis.outbox import append
 from contracts.operations import (
     DeadLettersCleared,
+    DeadLettersPreviewRequested,
     DeadLettersRequeued,
     ExplainRequested,
     HoldSet,
@@ -19,34 +20,21 @@ from contracts.operations import (
     StuckRecoveryRequested,
     UnresolvedDecided,
 )
-from contracts.progress import LaneExplained, PlanPreviewed
-from scheduler.campaign import chores
+from contracts.progress import DeadLettersPreviewed, LaneExplained, PlanPreviewed
 from scheduler.campaign.campaigns import account_of
 from scheduler.campaign.runs import Definitions, lock_shared
 from scheduler.dispatch import automaton as dispatch
 from scheduler.dispatch import dispatches
 from scheduler.dispatch.automaton import CANCELLED
 from scheduler.dispatch.outcomes import change_rows, follow
-from scheduler.dispatch.reports import progress, report, report_rows
+from scheduler.dispatch.reports import progress, report
 from scheduler.lane import lanes
 from scheduler.lane.explanations import Explanations
 from scheduler.order import holds
+from scheduler.order.dead_letters import DeadLetters
 from scheduler.plan.previews import Previews
-from scheduler.rows import Row
 from scheduler.signals import Stage
 
-# All of the filter's fields must match. Index dispatch_dead where a campaign is given, else a scan of the account.
-_DEAD = """
-SELECT dispatch_id, account_id, campaign_id, recipient_id, instance_id, step FROM dispatch
-WHERE account_id = $1 AND state IN ('failed', 'unresolved') AND state = 'failed' AND retryable
-    AND ($2::uuid IS NULL OR campaign_id = $2) AND ($3::uuid IS NULL OR instance_id = $3)
-    AND (cardinality($4::uuid[]) = 0 OR dispatch_id = ANY($4)) AND ($5::text IS NULL OR reason = $5)
-"""
-_CLEAR = """
-UPDATE dispatch d SET retryable = false WHERE account_id = $1 AND state IN ('failed', 'unresolved')
-    AND state = 'failed' AND retryable AND ($2::uuid IS NULL OR campaign_id = $2)
-    AND ($3::uuid IS NULL OR instance_id = $3)
-"""
 _RUN_AGAIN = "UPDATE campaign SET drained = false WHERE campaign_id = ANY($1::uuid[]) AND drained"
 _WHERE = "SELECT instance_id, campaign_id FROM dispatch WHERE dispatch_id = $1 AND account_id = $2"
 
@@ -57,6 +45,7 @@ class Operations:
         self._explanations = explanations
         self._previews = previews
         self._stage = stage
+        self._dead_letters = DeadLetters(definitions, stage)
 
     async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
         raw = await driver(connection)
@@ -69,9 +58,12 @@ class Operations:
                     )
                     await self._wake_account(raw, None if event.scope == "everything" else account_id)
                 case DeadLettersRequeued():
-                    await self._requeue(connection, raw, account_id, event)
+                    await self._dead_letters.requeue(connection, account_id, event)
                 case DeadLettersCleared():
-                    await raw.execute(_CLEAR, account_id, event.campaign_id, event.instance_id)
+                    await self._dead_letters.clear(raw, account_id, event)
+                case DeadLettersPreviewRequested():
+                    found = await self._dead_letters.preview(raw, account_id, event)
+                    await self._answer(connection, raw, event.campaign_id or account_id, account_id, found)
                 case UnresolvedDecided():
                     await self._decide(connection, raw, account_id, event)
                 case ExplainRequested():
@@ -85,27 +77,6 @@ class Operations:
                     self._stage.recover()
                 case _:
                     continue
-
-    async def _requeue(
-        self, connection: AsyncConnection, raw: asyncpg.Connection, account_id: UUID, event: DeadLettersRequeued
-    ) -> None:
-        """Of campaigns that are not cancelled; a finished one sends them after it was resumed."""
-        dead = await raw.fetch(
-            _DEAD, account_id, event.campaign_id, event.instance_id, list(event.dispatch_ids), event.reason
-        )
-        of_campaign: dict[UUID, list[Row]] = {}
-        for row in dead:
-            if row["campaign_id"] is not None:
-                of_campaign.setdefault(row["campaign_id"], []).append(row)
-        await raw.execute(_RUN_AGAIN, sorted(of_campaign))
-        runs = await lock_shared(raw, self._definitions, of_campaign)
-        now: datetime = await raw.fetchval("SELECT statement_timestamp()")
-        for campaign_id, rows in of_campaign.items():
-            run = runs[campaign_id]
-            if run.status not in CANCELLED:
-                changed = await chores.requeue(raw, rows, len(run.definition.steps))
-                await report_rows(connection, changed, now)
-        self._stage.wake_campaigns(of_campaign)
 
     async def _decide(
         self, connection: AsyncConnection, raw: asyncpg.Connection, account_id: UUID, event: UnresolvedDecided
@@ -136,7 +107,7 @@ class Operations:
         raw: asyncpg.Connection,
         subject: UUID,
         account_id: UUID,
-        answer: LaneExplained | PlanPreviewed,
+        answer: LaneExplained | PlanPreviewed | DeadLettersPreviewed,
     ) -> None:
         now: datetime = await raw.fetchval("SELECT statement_timestamp()")
         await append(connection, [progress(subject, account_id, answer, kind=f"answer:{answer.request_id}", now=now)])
