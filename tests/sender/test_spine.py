@@ -13,6 +13,7 @@ from backing import MakeDatabase
 from chassis.kafka import outgoing
 from contracts import topics
 from contracts.campaigns import CampaignPausing
+from contracts.ids import message_id
 from contracts.instances import BreakerClosed, BreakerOpened, InstanceRateRestored, InstanceThrottled
 from contracts.messages import (
     MessageAmbiguous,
@@ -22,6 +23,7 @@ from contracts.messages import (
     MessageSent,
 )
 from contracts.progress import GateClosed
+from contracts.statuses import StatusReceived
 from sender_parts import ACCOUNT, configured, migrated, most_in_window, rows
 from sender_stage import add_number, staged
 from simulated_providers import eventually
@@ -205,3 +207,48 @@ async def test_a_throttled_number_slows_down_and_its_next_owner_knows(make_stage
             return bool(stage.of(InstanceRateRestored))
 
         await eventually(restored, deadline_s=60)
+
+
+async def test_a_number_that_its_provider_limits_rests_and_goes_on_by_itself(make_stage: Callable[..., Any]) -> None:
+    """131048 in an answer of one number, in a status of another; a killed sender forgets neither."""
+    refused = {"rejected_share": 1.0, "rejected_code": 131048}
+    async with make_stage(RESTS_S="[12]") as stage:
+        answered = await add_number(stage, faults=refused, messages_per_second=20)
+        reported = await add_number(stage, messages_per_second=20)
+        first = stage.senders.start()
+        stage.mine |= {str(answered), str(reported)}
+        status = StatusReceived(
+            instance_id=reported,
+            provider_message_id="wamid.before",
+            status="failed",
+            at=datetime.now(UTC),
+            failure="spam_limit",
+        )
+        await stage.queue(answered, 40)
+
+        async def both_rest() -> bool:
+            key = str(message_id(reported, "wamid.before"))
+            await stage.producer.publish([
+                outgoing(
+                    topics.STATUS_RECEIVED, key, status, source="tests", account_id=ACCOUNT, time=datetime.now(UTC)
+                )
+            ])  # fmt: skip
+            return len({one.envelope.subject for one in stage.told if isinstance(one.event, BreakerOpened)}) >= 2
+
+        await eventually(both_rest, deadline_s=180)
+        opened = stage.of(BreakerOpened)
+        assert {event.reason for event in opened} == {"spam_limit"}
+        assert all(event.until is not None and event.until > event.at for event in opened)
+
+        first.kill()
+        stage.senders.start()
+        before = len(stage.simulator.lines("request_open"))
+        waiting = {str(key) for key in await stage.queue(reported, 10)}
+        await eventually(lambda: waiting <= stage.dispatches(MessageReturned), deadline_s=60)
+        assert {event.reason for event in stage.of(MessageReturned)} == {"instance_stopped"}
+        assert all(event.not_before is not None for event in stage.of(MessageReturned))
+        assert len(stage.simulator.lines("request_open")) == before
+
+        await eventually(lambda: len(stage.of(BreakerClosed)) >= 2, deadline_s=60)
+        later = {str(key) for key in await stage.queue(reported, 10)}
+        await eventually(lambda: later <= stage.dispatches(MessageSent), deadline_s=60)

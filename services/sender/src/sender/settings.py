@@ -52,6 +52,13 @@ class Settings(ServiceSettings):
     host_failures: int = Field(15, description="failures in a row of several numbers that stop their gateway's host")
     breaker_open_s: float = 30.0
     retry_share: float = Field(0.1, description="retries per first attempt while a host is in trouble")
+    rests_s: tuple[float, ...] = Field(
+        (3600.0, 14_400.0, 43_200.0, 86_400.0), description="rests of a number that its provider limits, growing"
+    )
+    rest_forget_s: float = Field(604_800.0, description="after so long without one, the first rest is the short one")
+    errors_share: float = Field(0.3, description="share of unexplained errors in what is reported that stops a number")
+    errors_least: int = Field(10, description="fewer errors than this stop no number")
+    errors_window_s: float = Field(1800.0, description="within which these are counted")
     config_poll_s: float = Field(0.5, description="between two looks for changed instances")
     commit_s: float = 1.0
     drain_s: float = Field(10.0, description="how long a stop waits for requests under way")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 from contracts.codec import decode
@@ -68,6 +69,7 @@ class Instance:
     """A number as this process uses it. `labelled`: statuses come back with our label, so echoes are not needed.
 
     `quota_limit` None = no limit. `stopped`: why nothing may leave, as one word for the operator.
+    `rests_until`: nothing may leave before.
     """
 
     instance_id: UUID
@@ -83,6 +85,10 @@ class Instance:
     labelled: bool
     stopped: str | None
     revision: int
+    rests_until: datetime | None = None
+
+    def rest_s(self, now: datetime) -> float:
+        return 0.0 if self.rests_until is None else max(0.0, (self.rests_until - now).total_seconds())
 
 
 def gates_of(account_id: UUID, instance_id: UUID, message: MessageQueued) -> tuple[GateKey, ...]:

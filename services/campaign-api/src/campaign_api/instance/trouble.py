@@ -33,6 +33,8 @@ _TEXTS: Final = {
     "500": f"The session is damaged. {_PAIR_AGAIN}",
     "503": "WhatsApp is not available. Connect again in some minutes.",
     "515": "WhatsApp asked for a restart of the session. Connect again.",
+    "error_share": "Too many of its messages end in errors that WhatsApp does not explain. It rests; look at what it"
+    " sends and to whom.",
     "banned": "WhatsApp banned the number. Appeal on the phone; move its contacts to another number.",
     "close": f"The session ended. {_PAIR_AGAIN}",
     "closed": f"The session ended. {_PAIR_AGAIN}",

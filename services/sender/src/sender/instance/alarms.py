@@ -13,6 +13,8 @@ from contracts.instances import BreakerClosed, BreakerOpened, InstanceHealthEven
 from contracts.topics import INSTANCE_HEALTH, SENDER
 from providers.failures import Failure
 from sender.instance.reach import find_stopped
+from sender.instance.rests import STOPPED, begin_rest
+from sender.instance.rules import Policy
 from sender.instance.stops import STOP
 from sender.lane.pace import Pace, free_at
 from sender.work import Instance
@@ -36,11 +38,13 @@ class Alarms:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         changed: Callable[[], None],
         instances: Callable[[], Iterable[Instance]],
+        policy: Policy,
     ) -> None:
         self._database = database
         self._spawn = spawn
         self._changed = changed
         self._instances = instances
+        self._policy = policy
 
     def slowed(self, instance: Instance, slower: Pace, full: float, code: str) -> None:
         """Remembered for whoever owns the number next."""
@@ -72,6 +76,20 @@ class Alarms:
         except Exception as error:  # noqa: BLE001  the lane is slower already; the next refusal writes it again
             log.warning("pace_not_written", error=type(error).__name__)
 
+    def rested(self, instance: Instance, failure: Failure) -> None:
+        """The number rests for a time of its own; also over a restart of this process."""
+        self._spawn(self._write_rest(instance, failure.name))
+
+    async def _write_rest(self, instance: Instance, reason: str) -> None:
+        try:
+            async with self._database.transaction() as connection:
+                begun = await begin_rest(connection, instance.instance_id, reason, utc_now(), self._policy)
+        except Exception as error:  # noqa: BLE001  the next such answer tells it again
+            log.warning("alarm_not_written", instances=1, error=type(error).__name__)
+            return
+        if begun:
+            self._changed()
+
     def _tell(self, instances: Sequence[Instance], event: InstanceHealthEvent, stop: str | None = None) -> None:
         self._spawn(self._write(instances, event, stop))
 
@@ -83,6 +101,8 @@ class Alarms:
                 for instance in sorted(instances, key=lambda one: one.instance_id):  # in the order of their locks
                     if stop is None or await raw.fetchrow(STOP, instance.instance_id, stop) is not None:
                         told.append(instance)  # else known and told already
+                        if stop is not None:
+                            STOPPED.labels(reason=stop).inc()
                 await append(connection, [_health(instance, event) for instance in told])
         except Exception as error:  # noqa: BLE001  the lane goes on; the next such answer tells it again
             log.warning("alarm_not_written", instances=len(instances), error=type(error).__name__)

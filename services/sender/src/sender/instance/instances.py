@@ -21,7 +21,10 @@ from sender.work import Instance
 WEB_KINDS = frozenset({"evolution_web", "zapi"})
 
 _REVISIONS = "SELECT instance_id, revision FROM instance"
-_CHANGED = "SELECT instance_id, account_id, config, revision, stopped_reason FROM instance WHERE instance_id = ANY($1)"
+_CHANGED = """
+SELECT instance_id, account_id, config, revision, stopped_reason, CASE WHEN resting THEN rest_until END AS rests_until
+FROM instance WHERE instance_id = ANY($1)
+"""
 
 
 class Instances:
@@ -94,6 +97,7 @@ class Instances:
             labelled=config.provider == "meta_cloud",
             stopped=stopped,
             revision=row["revision"],
+            rests_until=row["rests_until"],
         )
 
     def _in_flight_max(self, config: InstanceConfigured, per_second: float) -> int:

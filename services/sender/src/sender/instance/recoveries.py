@@ -1,15 +1,14 @@
 """What time alone ends for a number: told by whichever sender looks first."""
 
 import asyncio
-from uuid import UUID
+from collections.abc import Callable
 
 from chassis.database import Database, driver
-from chassis.kafka import Outgoing, outgoing
 from chassis.lifecycle import utc_now
 from chassis.outbox import append
 from chassis.telemetry import log
-from contracts.instances import InstanceHealthEvent, InstanceRateRestored
-from contracts.topics import INSTANCE_HEALTH, SENDER
+from contracts.instances import BreakerClosed, InstanceRateRestored
+from sender.instance.rests import health
 
 EACH_S = 1.0
 
@@ -19,11 +18,26 @@ WHERE instance_id IN (SELECT instance_id FROM instance_owner WHERE pace_until <=
                       ORDER BY instance_id FOR UPDATE SKIP LOCKED LIMIT 100)
 RETURNING instance_id, account_id, pace_full
 """
+# A number that stands for another reason as well goes on when that is lifted.
+_RESTED = """
+UPDATE instance SET resting = false, rest_reason = NULL, revision = revision + 1
+WHERE instance_id IN (SELECT instance_id FROM instance WHERE resting AND rest_until <= clock_timestamp()
+                      ORDER BY instance_id FOR UPDATE SKIP LOCKED LIMIT 100)
+RETURNING instance_id, account_id, stopped_reason
+"""
+_FORGET = """
+DELETE FROM instance_report WHERE (instance_id, slot) IN (
+  SELECT instance_id, slot FROM instance_report WHERE slot < clock_timestamp() - make_interval(secs => $1) LIMIT 1000)
+"""
+KEEP_S = 8 * 24 * 3600.0
 
 
 class Recoveries:
-    def __init__(self, database: Database) -> None:
+    """`changed` wakes who reads the numbers."""
+
+    def __init__(self, database: Database, changed: Callable[[], None]) -> None:
         self._database = database
+        self._changed = changed
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
@@ -41,17 +55,16 @@ class Recoveries:
         async with self._database.transaction() as connection:
             raw, now = await driver(connection), utc_now()
             told = [
-                _health(
-                    row["instance_id"],
-                    row["account_id"],
-                    InstanceRateRestored(messages_per_second=row["pace_full"], at=now),
-                )
-                for row in await raw.fetch(_RESTORED)
+                health(instance_id, account_id, InstanceRateRestored(messages_per_second=full, at=now), now)
+                for instance_id, account_id, full in await raw.fetch(_RESTORED)
+            ]
+            rested = await raw.fetch(_RESTED)
+            told += [
+                health(row["instance_id"], row["account_id"], BreakerClosed(at=now), now)
+                for row in rested
+                if row["stopped_reason"] is None
             ]
             await append(connection, told)
-
-
-def _health(instance_id: UUID, account_id: UUID, event: InstanceHealthEvent) -> Outgoing:
-    return outgoing(
-        INSTANCE_HEALTH, str(instance_id), event, source=SENDER, account_id=account_id, time=utc_now()
-    )  # fmt: skip
+            await raw.execute(_FORGET, KEEP_S)
+        if rested:
+            self._changed()

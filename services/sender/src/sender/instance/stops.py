@@ -23,22 +23,32 @@ from sender.instance.instances import WEB_KINDS
 
 CONNECTING = "connecting"
 
-# A newer configuration clears what had stopped the instance: a person has looked at it. A session that was asked for
-# ($4) stands until its gateway says that it is connected: a message sent while the code waits to be scanned hangs.
+# A newer configuration clears what had stopped the instance: a person has looked at it. It ends a rest only where the
+# person asked for a connection or set the number from paused to active (the sweep tells that it ended).
+# A session that was asked for ($4) stands until its gateway says that it is connected: a message sent while the code
+# waits to be scanned hangs.
 _CONFIGURE = """
 INSERT INTO instance AS i (instance_id, account_id, config) VALUES ($1, $2, $3::jsonb)
 ON CONFLICT (instance_id) DO UPDATE
 SET config = excluded.config, revision = i.revision + 1, account_id = excluded.account_id,
     stopped_reason = CASE WHEN $4 AND (i.stopped_reason = 'connecting'
-        OR (excluded.config ->> 'wanted_version')::int > (i.config ->> 'wanted_version')::int) THEN 'connecting' END,
-    stopped_at = NULL, tries = 0, tried_at = NULL
+        OR (excluded.config ->> 'wanted_version')::int > (i.config ->> 'wanted_version')::int) THEN 'connecting'
+        WHEN i.config - $5::text[] = excluded.config - $5::text[] THEN i.stopped_reason END,
+    stopped_at = CASE WHEN i.config - $5::text[] = excluded.config - $5::text[] THEN i.stopped_at END,
+    rest_until = CASE WHEN i.resting AND (
+        (excluded.config ->> 'wanted_version')::int > (i.config ->> 'wanted_version')::int
+        OR i.config ->> 'status' = 'paused' AND excluded.config ->> 'status' = 'active')
+        THEN clock_timestamp() ELSE i.rest_until END,
+    tries = 0, tried_at = NULL
 WHERE i.config <> excluded.config
-RETURNING old.stopped_reason AS before, new.stopped_reason AS after
+RETURNING old.stopped_reason AS before, new.stopped_reason AS after, new.resting
 """
+# What changes in a configuration without a person: the provider told it.
+TOLD = ["limits", "tier", "phone_number"]
 STOP = """
 UPDATE instance SET stopped_reason = $2, stopped_at = now(), revision = revision + 1
 WHERE instance_id = $1 AND stopped_reason IS DISTINCT FROM $2
-RETURNING old.stopped_reason AS before, new.stopped_reason AS after
+RETURNING old.stopped_reason AS before, new.stopped_reason AS after, new.resting
 """
 
 
@@ -55,7 +65,7 @@ async def heed(
                 return
             pairing = event.wanted == "connected" and event.provider in WEB_KINDS
             config = event.model_dump_json()
-            row = await raw.fetchrow(_CONFIGURE, instance_id, envelope.account_id, config, pairing)
+            row = await raw.fetchrow(_CONFIGURE, instance_id, envelope.account_id, config, pairing, TOLD)
         case InstanceConnected():
             row = await raw.fetchrow(STOP, instance_id, None)
         case InstanceDisconnected():
@@ -64,7 +74,7 @@ async def heed(
             row = await raw.fetchrow(STOP, instance_id, "banned")
         case _:
             assert_never(event)
-    if row is not None and row["before"] != row["after"]:
+    if row is not None and row["before"] != row["after"] and not (row["resting"] and row["after"] is None):
         await _tell(connection, row["before"], row["after"], envelope)
 
 

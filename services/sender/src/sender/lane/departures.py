@@ -31,6 +31,7 @@ class Alarm(Protocol):
     def breaker_opened(self, instance: Instance, reason: str, for_s: float) -> None: ...
     def breaker_closed(self, instance: Instance) -> None: ...
     def stopped(self, instance: Instance, failure: Failure) -> None: ...
+    def rested(self, instance: Instance, failure: Failure) -> None: ...
 
 
 class _Ready(NamedTuple):
@@ -201,7 +202,7 @@ class Departures:
             case Rejected(failure=failure):
                 if failure.stops in ("instance", "host", "portfolio"):
                     if failure.action == "pause_instance":
-                        self._open(instance, failure.name, 3600.0)
+                        self._alarm.rested(instance, failure)
                     elif failure.action != "retry_then_disable_instance":
                         self._alarm.stopped(instance, failure)
                     else:
@@ -225,8 +226,3 @@ class Departures:
             self._alarm.breaker_opened(instance, reason, self.circuit.policy.open_s)
         elif isinstance(before, breaker.HalfOpen) and isinstance(after, breaker.Closed):
             self._alarm.breaker_closed(instance)
-
-    def _open(self, instance: Instance, reason: str, for_s: float) -> None:
-        if not isinstance(self.circuit.own, breaker.Open):
-            self._alarm.breaker_opened(instance, reason, for_s)
-        self.circuit.own = breaker.Open(self._clock() + for_s)

@@ -121,6 +121,9 @@ class Lane:
         if instance.stopped is not None:
             self._answer_older_than(0, "instance_stopped", STOPPED_AGAIN_S)
             return None
+        if (rest_s := instance.rest_s(utc_now())) > 0:
+            self._answer_older_than(0, "instance_stopped", rest_s)
+            return rest_s
         self.departures.circuit.meet(instance)
         if self.departures.circuit.awaits_probe(now_s):
             self._answer_older_than(self._parts.settings.owner_wait_s, "breaker", self._parts.settings.breaker_open_s)
