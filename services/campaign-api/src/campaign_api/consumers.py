@@ -17,6 +17,7 @@ from campaign_api.campaign.lifecycle import apply as apply_to_campaign
 from campaign_api.contact import contact as contacts
 from campaign_api.contact import lifecycle as contact_lifecycle
 from campaign_api.event_store import decide_in
+from campaign_api.explanation.asking import sender_answer_id
 from campaign_api.instance import instance as instances
 from campaign_api.instance import store as instance_store
 from campaign_api.instance.trouble import trouble_of
@@ -48,13 +49,14 @@ from contracts.progress import (
     GateClosed,
     LaneExplained,
     PlanPreviewed,
+    SendingExplained,
 )
 from contracts.topics import CAMPAIGN_PROGRESS, INSTANCE_HEALTH, MESSAGE_RECEIVED
 
 PROGRESS = Subscription(
     group="campaign-api",
     topics=(CAMPAIGN_PROGRESS,),
-    handles=(GateClosed, CampaignDrained, CampaignDue, CampaignBlocked, LaneExplained, PlanPreviewed),
+    handles=(GateClosed, CampaignDrained, CampaignDue, CampaignBlocked, LaneExplained, SendingExplained, PlanPreviewed),
     linger_ms=10,  # people wait for `paused`
 )
 HEALTH = Subscription(
@@ -90,6 +92,9 @@ class Progress:
             match record.event:
                 case LaneExplained() | PlanPreviewed() as event:
                     await operation_store.add_answer(connection, account_id, event.request_id, event)
+                case SendingExplained() as event:
+                    own_id = sender_answer_id(event.request_id)
+                    await operation_store.add_answer(connection, account_id, own_id, event)
                 case GateClosed() | CampaignDrained() | CampaignDue() | CampaignBlocked():
                     await self._report(connection, account_id, UUID(record.key), record)
                 case _:

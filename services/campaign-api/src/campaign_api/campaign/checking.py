@@ -13,6 +13,7 @@ from campaign_api.campaign.recipients import contacts_of
 from campaign_api.campaign.variables import blanks, render, values_of
 from campaign_api.door.parts import Parts
 from campaign_api.door.principal import Principal
+from campaign_api.explanation.facts import people_written
 from campaign_api.instance import store as instances
 from campaign_api.operation import store as answers
 from chassis import outbox
@@ -82,11 +83,18 @@ async def ask_plan(
     `definition`: of a campaign that was not started yet.
     """
     request_id, now = uuid4(), parts.now()
-    event = PlanPreviewRequested(
-        request_id=request_id, campaign_id=campaign_id, definition=definition, recipient_count=recipient_count
-    )
     async with parts.web.transaction(account_id=principal.account_id) as connection:
-        names = {str(row["id"]): row["name"] for row in await instances.some(connection, None, POOL_MAX)}
+        known = await instances.some(connection, None, POOL_MAX)
+        names = {str(row["id"]): row["name"] for row in known}
+        limits = {row["id"]: instances.configuration_of(row).limits.unique_per_24h for row in known}
+        limited = {each: limit for each, limit in limits.items() if limit is not None}
+        event = PlanPreviewRequested(
+            request_id=request_id,
+            campaign_id=campaign_id,
+            definition=definition,
+            recipient_count=recipient_count,
+            people_written=await people_written(connection, limited),
+        )
         record = outgoing(
             OPERATIONS,
             str(principal.account_id),

@@ -14,6 +14,7 @@ from campaign_api.desk import http as desk
 from campaign_api.door import problems
 from campaign_api.door.gate import Gate
 from campaign_api.door.parts import Parts
+from campaign_api.explanation import http as explanations
 from campaign_api.identity import administration
 from campaign_api.identity import http as identity
 from campaign_api.instance import http as instances
@@ -34,6 +35,7 @@ ROUTERS = (
     conversations.router,
     desk.router,
     operations.router,
+    explanations.router,
     live.router,
 )
 

@@ -1,18 +1,15 @@
-"""The queue: figures, dead letters, unresolved messages, kill-switches, why something waits."""
+"""The queue: figures, dead letters, unresolved messages, kill-switches."""
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_api.campaign.checking import wait_for_answer
-from campaign_api.campaign.http import visible
 from campaign_api.door import audit
 from campaign_api.door.idempotency import IdempotentRoute
-from campaign_api.door.parts import Here, NewId, Parts
+from campaign_api.door.parts import Here, Parts
 from campaign_api.door.principal import Operator, Principal, Supervisor
 from campaign_api.door.problems import Problem, not_found, responses
 from campaign_api.identity.models import Done
@@ -24,7 +21,6 @@ from contracts.envelope import Event
 from contracts.operations import (
     DeadLettersCleared,
     DeadLettersRequeued,
-    ExplainRequested,
     HoldSet,
     StuckRecoveryRequested,
     UnresolvedDecided,
@@ -134,35 +130,6 @@ async def decide(dispatch_id: UUID, body: models.Decision, principal: Supervisor
             details={"decision": body.decision},
         )
     return Done()
-
-
-@router.get("/whatsapp/queue/explain", responses=responses(404, 504))
-async def explain(
-    principal: Operator,
-    parts: Here,
-    request_id: NewId,
-    campaign_id: UUID | None = None,
-    instance_id: UUID | None = None,
-    dispatch_id: UUID | None = None,
-) -> models.Explanation:
-    """Why it waits: the scheduler's answer, within two seconds."""
-    if sum(one is not None for one in (campaign_id, instance_id, dispatch_id)) != 1:
-        raise Problem(422, "Give one of campaign_id, instance_id and dispatch_id")
-    event = ExplainRequested(
-        request_id=request_id, campaign_id=campaign_id, instance_id=instance_id, dispatch_id=dispatch_id
-    )
-    async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
-        if campaign_id:
-            await visible(connection, campaign_id)
-        if instance_id and await instances.one(connection, instance_id) is None:
-            raise not_found("Instance")
-        if dispatch_id and not await store.is_queued(connection, dispatch_id):
-            raise not_found("Message")
-        await _publish(connection, parts, principal, event, request_id)
-    data: dict[str, Any] | None = await wait_for_answer(parts, principal, request_id)
-    if data is None:
-        raise Problem(504, "The scheduler did not answer in time: try again")
-    return models.Explanation(reasons=data["reasons"], estimated_end=data.get("estimated_end"))
 
 
 @router.get("/holds", responses=responses())

@@ -1,7 +1,7 @@
 """What the queue's routes take and give."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -84,10 +84,3 @@ class Hold(BaseModel):
     version: int
     set_by: UUID | None
     set_at: datetime
-
-
-class Explanation(BaseModel):
-    """Every reason that holds it now, and until when."""
-
-    reasons: list[dict[str, Any]]
-    estimated_end: datetime | None = None

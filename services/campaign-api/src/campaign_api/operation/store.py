@@ -98,10 +98,3 @@ async def is_unresolved(connection: AsyncConnection, dispatch_id: UUID) -> bool:
         "SELECT 1 FROM projections.message_queue WHERE id = $1 AND state = 'unresolved'", dispatch_id
     )
     return found is not None
-
-
-async def is_queued(connection: AsyncConnection, dispatch_id: UUID) -> bool:
-    found = await (await driver(connection)).fetchval(
-        "SELECT 1 FROM projections.message_queue WHERE id = $1", dispatch_id
-    )
-    return found is not None
