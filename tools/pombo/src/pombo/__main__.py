@@ -88,12 +88,13 @@ def chaos(
     keep_data: Annotated[bool, typer.Option(help="keep Kafka's and PostgreSQL's data folders")] = False,
     until_runs: Annotated[int, typer.Option(min=0, help="drawn runs until the results file has so many")] = 0,
     until_messages: Annotated[int, typer.Option(min=0, help="and so many messages")] = 0,
+    within_s: Annotated[float, typer.Option(min=0, help="begin no run after so many seconds; 0: all of them")] = 0,
 ) -> None:
     """Faults by the seed on a running system, and the audit after every run; one line for each."""
     from pombo.chaos.chaos import ChaosWishes
     from pombo.chaos.chaos import chaos as run_chaos
 
-    wishes = ChaosWishes(matrix, runs, seed, recipients, only, results, keep_data, until_runs, until_messages)
+    wishes = ChaosWishes(matrix, runs, seed, recipients, only, results, keep_data, until_runs, until_messages, within_s)
     raise typer.Exit(run_chaos(wishes, Console()))
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -40,7 +41,8 @@ RESULTS = Path("docs") / "chaos-results.jsonl"
 class ChaosWishes:
     """`runs`: of drawn schedules; with `until_runs` or `until_messages` as many as the results file lacks of those.
 
-    `only`: scenarios with this in their name.
+    `only`: scenarios with this in their name. `within_s`: no run is begun later than that; the results file says what
+    is left. 0: all are played.
     """
 
     matrix: str = "drawn"
@@ -52,13 +54,14 @@ class ChaosWishes:
     keep_data: bool = False
     until_runs: int = 0
     until_messages: int = 0
+    within_s: float = 0.0
 
 
 def chaos(wishes: ChaosWishes, console: Console) -> int:
     """0 if every run kept every promise."""
     signal.signal(signal.SIGTERM, _interrupt)
     file = wishes.results or repository_root() / ".pombo" / "chaos-results.jsonl"
-    failed = 0
+    failed, began_s = 0, time.monotonic()
     waiting = list(scenarios(wishes, results.read_results(file)))
     console.print(f"{len(waiting)} runs; results go to {file}", highlight=False)
     while waiting:
@@ -66,6 +69,9 @@ def chaos(wishes: ChaosWishes, console: Console) -> int:
             results.append(file, result)
             console.print(result.line(), style="" if result.holds else "bold red", highlight=False, soft_wrap=True)
             failed += not result.holds
+            if wishes.within_s and time.monotonic() - began_s > wishes.within_s:
+                console.print(f"{len(waiting)} runs are left for another time", highlight=False)
+                waiting.clear()
     console.print("[bold green]Every promise was kept.[/]" if not failed else f"[bold red]{failed} runs failed.[/]")
     return 1 if failed else 0
 
