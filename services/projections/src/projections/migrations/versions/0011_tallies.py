@@ -11,3 +11,5 @@ depends_on = None
 def upgrade() -> None:
     for generation in ("projections_g1", "projections_g2"):
         op.execute(f"ALTER TABLE {generation}.recipient DROP COLUMN tally")
+        # Dispatches are asked for by their ids and through their recipients.
+        op.execute(f"DROP INDEX {generation}.dispatch_subject")
