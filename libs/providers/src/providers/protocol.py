@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol
 from providers.address import Address as Address
 from providers.calls import CallAnswer, LookUp, WebhookTarget
 from providers.events import WebhookEvent
-from providers.failures import Failure
+from providers.failures import BAD_REQUEST, Failure
 
 ContentKind = Literal["text", "image", "video", "audio", "document", "template"]
 ProviderName = Literal["evolution_web", "evolution_cloud", "meta_cloud", "zapi"]
@@ -133,6 +133,13 @@ class UnsendableMessage(ValueError):
     def __init__(self, rejected: Rejected) -> None:
         super().__init__(rejected.text)
         self.rejected = rejected
+
+
+def media_url(content: Content) -> str:
+    """Raises UnsendableMessage without one."""
+    if not content.media_url:
+        raise UnsendableMessage(Rejected(BAD_REQUEST, text="media without an address"))
+    return content.media_url
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from providers.protocol import (
     SendOutcome,
     Throttled,
     UnsendableMessage,
+    media_url,
 )
 from providers.wire import obj, read_any, retry_after_s, text, whole
 
@@ -83,9 +84,9 @@ def _content(content: Content, account: Account) -> tuple[str, dict[str, Any]]:
         case "template":
             return "sendTemplate", _template(content, account)
         case "audio":
-            return "sendWhatsAppAudio", {"audio": _media_url(content), "encoding": True}
+            return "sendWhatsAppAudio", {"audio": media_url(content), "encoding": True}
         case _:
-            body: dict[str, Any] = {"mediatype": content.kind, "media": _media_url(content)}
+            body: dict[str, Any] = {"mediatype": content.kind, "media": media_url(content)}
             if content.text:
                 body["caption"] = content.text
             if content.mime_type:
@@ -105,12 +106,6 @@ def _template(content: Content, account: Account) -> dict[str, Any]:
         "language": content.template_language or "pt_BR",
         "components": [dict(component) for component in content.template_components],
     }
-
-
-def _media_url(content: Content) -> str:
-    if not content.media_url:
-        raise UnsendableMessage(Rejected(f.BAD_REQUEST, text="media without an address"))
-    return content.media_url
 
 
 def read_response(status: int, headers: Mapping[str, str], body: bytes) -> SendOutcome:

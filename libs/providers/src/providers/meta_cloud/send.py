@@ -26,6 +26,7 @@ from providers.protocol import (
     Rejected,
     SendOutcome,
     UnsendableMessage,
+    media_url,
 )
 from providers.wire import header, obj, objects, read_any, retry_after_s, text, whole
 
@@ -101,9 +102,7 @@ def _content(content: Content) -> tuple[str, dict[str, Any]]:
         if content.template_components:
             template["components"] = [dict(component) for component in content.template_components]
         return "template", template
-    if not content.media_url:
-        raise UnsendableMessage(Rejected(f.BAD_REQUEST, text="media without an address"))
-    media: dict[str, Any] = {"link": content.media_url}
+    media: dict[str, Any] = {"link": media_url(content)}
     if content.text and content.kind != "audio":
         media["caption"] = content.text
     if content.kind == "document" and content.filename:

@@ -26,6 +26,7 @@ from providers.protocol import (
     SendOutcome,
     Throttled,
     UnsendableMessage,
+    media_url,
 )
 from providers.wire import obj, read_any, retry_after_s, text
 from providers.zapi.codes import classify_answer, classify_delivery
@@ -74,9 +75,9 @@ def _content(content: Content) -> tuple[str, dict[str, Any]]:
         case "document":
             return _document(content)
         case "audio":
-            return "send-audio", {"audio": _media_url(content)}
+            return "send-audio", {"audio": media_url(content)}
         case _:
-            body: dict[str, Any] = {content.kind: _media_url(content)}
+            body: dict[str, Any] = {content.kind: media_url(content)}
             if content.text:
                 body["caption"] = content.text
             return f"send-{content.kind}", body
@@ -84,7 +85,7 @@ def _content(content: Content) -> tuple[str, dict[str, Any]]:
 
 def _document(content: Content) -> tuple[str, dict[str, Any]]:
     """The extension is part of the path; a file name without one would arrive unopenable."""
-    url = _media_url(content)
+    url = media_url(content)
     name = content.filename or PurePosixPath(urlsplit(url).path).name
     extension = PurePosixPath(name).suffix.lstrip(".").lower()
     if not extension.isalnum() or not extension.isascii():
@@ -95,12 +96,6 @@ def _document(content: Content) -> tuple[str, dict[str, Any]]:
     if content.text:
         body["caption"] = content.text
     return f"send-document/{extension}", body
-
-
-def _media_url(content: Content) -> str:
-    if not content.media_url:
-        raise UnsendableMessage(Rejected(f.BAD_REQUEST, text="media without an address"))
-    return content.media_url
 
 
 def read_response(status: int, headers: Mapping[str, str], body: bytes) -> SendOutcome:
