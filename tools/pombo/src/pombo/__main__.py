@@ -21,6 +21,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 payloads_app = typer.Typer(no_args_is_help=True, help="Provider payloads.")
 app.add_typer(payloads_app, name="payloads")
 app.add_typer(campaigns.app, name="campaign")
+app.add_typer(queue.app, name="queue")
+app.add_typer(queue.holds_app, name="hold")
 app.add_typer(why.app, name="why")
 app.command("login")(campaigns.login)
 EXPECTED = (BackingUnavailable, StackFailed, Stuck, Refused, Incomplete, NotSignedIn, httpx.ConnectError)
@@ -67,13 +69,26 @@ def audit(folder: Annotated[Path, typer.Argument(help="a run's folder, as the de
 
 @app.command()
 def bench(
-    messages: Annotated[int, typer.Option(min=100, help="sent end to end")] = 5000,
+    duration: Annotated[float, typer.Option(min=5, help="seconds of one window")] = 60,
     rows: Annotated[int, typer.Option(min=100, help="imported and planned")] = 100_000,
+    only: Annotated[list[str] | None, typer.Option(help="groups or figures by name, may be repeated")] = None,
 ) -> None:
-    """One JSON line per figure: name, value, unit, conditions."""
+    """One JSON line per figure: name, value, unit, conditions. Everything takes less than twenty minutes."""
     from pombo.bench.bench import bench as run_bench
+    from pombo.bench.running import BenchWishes
 
-    raise typer.Exit(run_bench(messages, rows, Console(stderr=True)))
+    raise typer.Exit(run_bench(BenchWishes(duration, rows, tuple(only or ())), Console(stderr=True)))
+
+
+@app.command("bench-report")
+def bench_report(
+    results: Annotated[Path, typer.Argument(exists=True, help="JSON lines of `pombo bench`")],
+    into: Annotated[Path, typer.Argument(exists=True, help="Markdown file with the marks of the table")],
+) -> None:
+    """The table of a document, made anew from a run's JSON lines."""
+    from pombo.bench.report import write_report
+
+    write_report(results, into)
 
 
 @app.command()

@@ -1,151 +1,155 @@
-"""`pombo bench`: imports, plans and sends on a fresh stack, measured from outside through the API."""
+"""`pombo bench`: every figure on a fresh stack, measured from outside; one group's trouble is not another's."""
 
-import os
+import contextlib
+import signal
+import subprocess
 import time
-from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
+import httpx
 import psutil
 from rich.console import Console
 
-from pombo.bench.figures import Figure, Yardstick, cpu_s
-from pombo.client.api import Api
+from pombo.backing import BackingUnavailable
+from pombo.bench import pacing, pausing, planning, rebuilding, recovery, sending, stage, starting, watching, webhooks
+from pombo.bench.baselines import comparing
+from pombo.bench.figures import Figure
+from pombo.bench.running import QUIET, Bench, BenchWishes
+from pombo.chaos.stalls import Stalls
+from pombo.client.api import Api, Refused
 from pombo.client.simulator import Simulator
 from pombo.demo.account import EMAIL, make_account, signed_in
-from pombo.demo.fleet import NumberPlan, add_number
-from pombo.demo.scenario import TIME_ZONE, Stuck
-from pombo.demo.spreadsheet import make_spreadsheet
-from pombo.stack import Service, Stack, Wishes
+from pombo.demo.scenario import Stuck
+from pombo.stack import Stack, StackFailed, Wishes
 from pombo.stack.folder import fresh_run, marked_running
-from pombo.stack.stack import SIMULATOR
 
-POLL_S = 0.25
-WITHIN_S = 600.0
-NUMBERS = 4
-WARM_UP = 1000
-LATENCY_MS = 60
-SENT_WITHOUT_DELAY = {"min_delay_seconds": 0, "max_delay_seconds": 0}
-QUIET = {
-    "settings": {"time_scale": 10.0, "cards": False},
-    "faults": {"latency_ms": LATENCY_MS},
-    "delivery": {"webhook_batch": 1},
+TIME_SCALE = 10.0
+READY_WITHIN_S = 60.0
+# Of one group: the others are measured all the same.
+FAILURES = (
+    Stuck,
+    StackFailed,
+    BackingUnavailable,
+    Refused,
+    httpx.HTTPError,
+    psutil.Error,
+    subprocess.SubprocessError,
+    OSError,
+    LookupError,
+    ValueError,
+    ExceptionGroup,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Figures that are measured together. Their order: what must come before others, the stopping of services last."""
+
+    figures: Sequence[str]
+    measure: Callable[[Bench], Iterator[Figure]]
+
+
+GROUPS = {
+    "sending": Group(sending.FIGURES, sending.measure),
+    "watching": Group(watching.FIGURES, watching.measure),
+    "starting": Group(starting.FIGURES, starting.measure),
+    "pausing": Group(pausing.FIGURES, pausing.measure),
+    "pacing": Group(pacing.FIGURES, pacing.measure),
+    "planning": Group(planning.FIGURES, planning.measure),
+    "webhooks": Group(webhooks.FIGURES, webhooks.measure),
+    "recovery": Group(recovery.FIGURES, recovery.measure),
+    "rebuilding": Group(rebuilding.FIGURES, rebuilding.measure),
+    "stage": Group(stage.FIGURES, stage.measure),
+    "baselines": Group(comparing.FIGURES, comparing.measure),
 }
 
 
-def bench(messages: int, rows: int, console: Console) -> int:
-    """Prints one line for each figure as soon as it is known; progress goes to `console` (stderr)."""
+class UnknownName(Stuck):
+    """No group and no figure is called so."""
+
+    def __init__(self, name: str) -> None:
+        known = "\n".join(f"  {group}: {', '.join(found.figures)}" for group, found in GROUPS.items())
+        super().__init__(f"There is no group or figure {name}. There are:\n{known}")
+
+
+def chosen(only: Sequence[str]) -> list[str]:
+    """Groups by their names or by those of their figures; all of them if none is named. Raises UnknownName."""
+    found = {
+        name: [group for group, which in GROUPS.items() if name == group or name in which.figures] for name in only
+    }
+    for name, groups in found.items():
+        if not groups:
+            raise UnknownName(name)
+    wanted = {group for groups in found.values() for group in groups}
+    return [group for group in GROUPS if not only or group in wanted]
+
+
+def bench(wishes: BenchWishes, console: Console) -> int:
+    """Prints a line for each figure as soon as it is known, progress to `console` (stderr); 1 if a group failed."""
+    groups = chosen(wishes.only)
+    signal.signal(signal.SIGTERM, _interrupt)
     folder = fresh_run("bench", datetime.now().astimezone().strftime("%Y%m%d-%H%M%S"))
-    load = round(os.getloadavg()[0], 1)
-    with marked_running(folder):
-        stack = Stack(folder, Wishes(simulator=QUIET, time_scale=10.0), lambda text: console.print(text))
+    began_s = time.monotonic()
+
+    def tell(text: str) -> None:
+        console.print(f"{time.monotonic() - began_s:6.0f} s  {text}", highlight=False, soft_wrap=True)
+
+    failed = []
+    with marked_running(folder), (folder.path / "figures.jsonl").open("w") as kept:
+        stack = Stack(folder, Wishes(simulator=QUIET, time_scale=TIME_SCALE), tell)
         try:
             stack.start()
-            with signed_in(stack, make_account(stack, "Aura", EMAIL)) as api:
-                pool = _add_numbers(stack, api)
-                for figure in _figures(stack, api, pool, messages, rows):
-                    figure.conditions["load_1m_before"] = load
-                    print(figure.line(), flush=True)
+            running = _running(stack, wishes, tell)
+            for name in groups:
+                tell(name)
+                try:
+                    for figure in _measure(running, name):
+                        for output in (None, kept):
+                            print(figure.line(), file=output, flush=True)
+                except FAILURES as failure:
+                    failed.append(name)
+                    tell(f"[bold red]{name}:[/] {type(failure).__name__}: {failure}")
+                    _mend(running)
         finally:
             stack.stop()
             stack.remove_data()
-    return 0
+            folder.witness.unlink(missing_ok=True)
+    tell(f"failed: {', '.join(failed)}" if failed else f"done; the figures are also in {folder.path}/figures.jsonl")
+    return 1 if failed else 0
 
 
-def _figures(stack: Stack, api: Api, pool: list[str], messages: int, rows: int) -> Iterator[Figure]:
-    yardstick = Yardstick()
-    yield from _send(stack, api, pool, messages, yardstick)
-    yield from _import(stack, api, pool, rows, yardstick)
+def _measure(running: Bench, name: str) -> Iterator[Figure]:
+    """The group's figures; then everything that it started is ended, unless it stopped the services itself."""
+    before_s = running.stalls.total_s
+    for figure in GROUPS[name].measure(running):
+        figure.conditions["lost_to_others_s"] = round(running.stalls.total_s - before_s, 1)
+        yield figure
+    if running.services_run():
+        running.settle()
 
 
-def _add_numbers(stack: Stack, api: Api) -> list[str]:
-    """Numbers of Meta's top tier: 1,000 messages a second each, so that nothing of the figure is pacing."""
-    simulator = Simulator(stack.addresses.simulator)
-    plans = [
-        NumberPlan("meta_cloud", f"10000000000010{index}", f"551198888100{index}", per_second=1000, unique_24h=None)
-        for index in range(NUMBERS)
-    ]
-    found = [add_number(plan, api, simulator, stack.addresses).instance_id for plan in plans]
-    simulator.close()
-    return found
+def _mend(running: Bench) -> None:
+    """What a failed group left: services that ended are started again, its campaigns are cancelled."""
+    with contextlib.suppress(*FAILURES):
+        for name in running.stack.ended():
+            running.stack.processes[name].start()
+            running.stack.processes[name].wait_ready(READY_WITHIN_S)
+        if running.services_run():
+            running.settle()
 
 
-def _send(stack: Stack, api: Api, pool: list[str], messages: int, yardstick: Yardstick) -> Iterator[Figure]:
-    """From the request to start until the last `read` is in the read model; a first campaign warms everything up."""
-    warm_up = _create(stack, api, pool, WARM_UP, SENT_WITHOUT_DELAY)
-    api.post(f"/api/campaigns/{warm_up}/start")
-    _until(api, yardstick, warm_up, lambda found: bool(found["read"] >= WARM_UP))
-    yardstick.conditions()
-    campaign = _create(stack, api, pool, messages, SENT_WITHOUT_DELAY)
-    before_s, began_s = _cpu_by_process(stack), time.monotonic()
-    api.post(f"/api/campaigns/{campaign}/start")
-    _until(api, yardstick, campaign, lambda found: bool(found["read"] >= messages))
-    took_s, after_s = time.monotonic() - began_s, _cpu_by_process(stack)
-    used_s = {name: (after_s[name] - before_s[name]) * 1000 / messages for name in before_s}
-    simulator_s = used_s.pop(SIMULATOR)
-    conditions: dict[str, Any] = yardstick.conditions() | {
-        "messages": messages,
-        "statuses_each": 3,
-        "numbers": NUMBERS,
-        "provider_latency_ms": LATENCY_MS,
-        "warm_up_messages": WARM_UP,
-    }
-    yield Figure("end_to_end_messages_per_second", messages / took_s, "messages/s", dict(conditions))
-    conditions["by_process"] = {name: round(value, 2) for name, value in used_s.items()}
-    conditions["simulator_beside"] = round(simulator_s, 2)
-    yield Figure("cpu_seconds_per_1000_messages", sum(used_s.values()), "CPU s", conditions)
+def _running(stack: Stack, wishes: BenchWishes, tell: Callable[[str], None]) -> Bench:
+    with signed_in(stack, make_account(stack, "Aura", EMAIL)) as person:
+        key: dict[str, Any] = person.post("/api/api-keys", json={"name": "bench", "role": "admin"})
+    # A key does not end, and is not renewed by several threads at once.
+    api = Api(stack.addresses.api)
+    api.access_token = key["key"]
+    return Bench(stack, api, Simulator(stack.addresses.simulator), wishes, tell, Stalls())
 
 
-def _cpu_by_process(stack: Stack) -> dict[str, float]:
-    """Seconds of CPU that each part has used since it was started."""
-    pids = {name: process.pid for name, process in stack.processes.items()} | stack.backing.pids
-    return {name: cpu_s([pid]) for name, pid in pids.items() if pid is not None}
-
-
-def _import(stack: Stack, api: Api, pool: list[str], rows: int, yardstick: Yardstick) -> Iterator[Figure]:
-    """A spreadsheet to a draft, and its start to a plan that everybody sees; nothing is sent in these hours."""
-    later = datetime.now(ZoneInfo(TIME_ZONE)) + timedelta(hours=6)
-    closed = {
-        "allowed_hours_start": later.strftime("%H:%M:00"),
-        "allowed_hours_end": (later + timedelta(hours=1)).strftime("%H:%M:00"),
-        "time_zone": TIME_ZONE,
-    }
-    door = psutil.Process(stack.process(Service.CAMPAIGN_API).pid)
-    began_s = time.monotonic()
-    campaign = _create(stack, api, pool, rows, SENT_WITHOUT_DELAY | closed)
-    took_s = time.monotonic() - began_s
-    rss_mib = round(door.memory_info().rss / 2**20)
-    conditions = {"rows": rows, "format": "csv", "rss_mib_after": rss_mib}
-    yield Figure("import_rows_per_second", rows / took_s, "rows/s", conditions)
-    began_s = time.monotonic()
-    api.post(f"/api/campaigns/{campaign}/start")
-    _until(api, yardstick, campaign, lambda found: bool(found["dispatches"].get("pending", 0) >= rows))
-    took_s = time.monotonic() - began_s
-    conditions = yardstick.conditions() | {"dispatches": rows, "numbers": NUMBERS, "until": "visible in the statistics"}
-    yield Figure("plan_dispatches_per_second", rows / took_s, "dispatches/s", conditions)
-    api.put(f"/api/campaigns/{campaign}/cancel")
-
-
-def _create(stack: Stack, api: Api, pool: list[str], people: int, policy: dict[str, Any]) -> str:
-    file = stack.folder.path / f"{people}.csv"
-    file.write_bytes(make_spreadsheet(people, people).content)
-    upload = api.upload(file)
-    body = {
-        "name": f"{people}",
-        "instance_pool": pool,
-        "messages": [{"content": "Olá {{nome}}, seu cupom é {{cupom|AURA10}}."}],
-        "upload_id": upload["id"],
-        "sending_configuration": policy,
-    }
-    made: dict[str, Any] = api.post("/api/campaigns", json=body)
-    return str(made["id"])
-
-
-def _until(api: Api, yardstick: Yardstick, campaign: str, reached: Callable[[dict[str, Any]], bool]) -> None:
-    deadline_s = time.monotonic() + WITHIN_S
-    while not reached(found := api.get(f"/api/campaigns/{campaign}/statistics")):
-        if time.monotonic() > deadline_s:
-            raise Stuck(f"not reached in {WITHIN_S:.0f} s: {found}")
-        yardstick.sample()
-        time.sleep(POLL_S)
+def _interrupt(*_: object) -> None:
+    """Asked to end: as by Ctrl-C, with everything stopped that was started."""
+    raise KeyboardInterrupt

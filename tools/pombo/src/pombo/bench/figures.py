@@ -25,7 +25,7 @@ class Figure:
 
 
 def machine() -> dict[str, Any]:
-    """What any figure depends on; `load_1m` before the run tells whether others used the machine."""
+    """What any figure depends on."""
     return {
         "cores": os.cpu_count(),
         "memory_gib": round(psutil.virtual_memory().total / 2**30),
@@ -56,6 +56,20 @@ class Yardstick:
         """The median of the samples taken since the last call."""
         samples, self._samples_us = self._samples_us, []
         return {"yardstick_us": round(statistics.median(samples), 1)} if samples else {}
+
+
+def memory_mib(pid: int) -> float:
+    """Of a process and its children, shared pages counted once; what the system does not tell counts in full."""
+    total = 0
+    process = psutil.Process(pid)
+    for one in (process, *process.children(recursive=True)):
+        try:
+            total += one.memory_full_info().pss
+        except psutil.NoSuchProcess:
+            continue
+        except (psutil.AccessDenied, AttributeError):
+            total += one.memory_info().rss
+    return total / 2**20
 
 
 def cpu_s(pids: list[int]) -> float:

@@ -135,6 +135,20 @@ class Stack:
         process.start()
         process.wait_ready(READY_WITHIN_S)
 
+    def add_process(self, service: Service, name: str) -> StackProcess:
+        """One more process of a service, not started: another member of its group, stopped with the others."""
+        port = kept_port(self.folder.data, f"{name} health")
+        variables = self._environment(service) | {"KAFKA__GROUP_INSTANCE_ID": name, "HEALTH__PORT": str(port)}
+        self.processes[name] = StackProcess(
+            name,
+            [service.module, "serve"],
+            log=self.folder.logs / f"{name}.log",
+            environment=variables,
+            ready_url=f"http://127.0.0.1:{port}/ready",
+            die_with_parent=self.wishes.die_with_parent,
+        )
+        return self.processes[name]
+
     def ended(self) -> list[str]:
         """Names of processes that are gone although nobody asked."""
         return [name for name, process in self.processes.items() if process.ended_by_itself]
