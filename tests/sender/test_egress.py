@@ -1,11 +1,13 @@
 """Addresses that users give: only public ones, or what the setting lists."""
 
+import asyncio
 import socket
+import threading
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from sender.gateway.egress import CheckedResolver, Egress, ForbiddenAddress
+from sender.gateway.egress import CheckedResolver, Egress, ForbiddenAddress, Lookups
 
 FORBIDDEN = [
     "http://127.0.0.1/",
@@ -99,3 +101,32 @@ async def test_a_listed_name_may_be_private() -> None:
     assert [found["host"] for found in await resolver.resolve("gateway.local", 8080)] == ["10.1.2.3"]
     with pytest.raises(ForbiddenAddress):
         await resolver.resolve("gateway.local", 22)
+
+
+async def test_names_that_nobody_answers_for_keep_no_other_name_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty customers' dead gateways beside one that is there: more than the loop has threads."""
+    let_go = threading.Event()
+
+    def look(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        if host.startswith("dead"):
+            let_go.wait(20)
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look)
+    lookups = Lookups()
+    async with asyncio.TaskGroup() as tasks:
+        dead = [tasks.create_task(_refused(lookups, f"dead-{n}.example")) for n in range(30)]
+        await asyncio.sleep(0)
+        found = await lookups.resolve("alive.example", 443)
+        assert not any(one.done() for one in dead)
+        let_go.set()
+    assert [(one["host"], one["port"]) for one in found] == [("93.184.216.34", 443)]
+    assert all(one.result() for one in dead)
+    await lookups.close()
+
+
+async def _refused(lookups: Lookups, host: str) -> bool:
+    with pytest.raises(socket.gaierror):
+        await lookups.resolve(host, 443)
+    return True

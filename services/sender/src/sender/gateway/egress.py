@@ -4,15 +4,18 @@ Private, loopback, link-local and other special addresses are refused unless the
 (self-hosted gateways, the demonstration's simulator). Redirects are never followed.
 """
 
+import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
 
+LOOKUPS_MAX = 64
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 
@@ -48,12 +51,45 @@ class Egress:
             raise ForbiddenAddress("not a public address")
 
 
+class Lookups(AbstractResolver):
+    """Resolves names in threads of their own, many at once.
+
+    A name whose servers do not answer keeps its thread for as long as the C library waits. The loop's own few threads
+    would soon all wait for dead names, and every other number for one of these threads.
+    """
+
+    def __init__(self, at_once: int = LOOKUPS_MAX) -> None:
+        self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="names")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        look = partial(
+            socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, family=family, flags=socket.AI_ADDRCONFIG
+        )
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=kind,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
 class CheckedResolver(AbstractResolver):
     """Resolves names for aiohttp and hands out only addresses that may be connected to."""
 
     def __init__(self, egress: Egress, resolver: AbstractResolver | None = None) -> None:
         self._egress = egress
-        self._resolver = resolver or ThreadedResolver()
+        self._resolver = resolver or Lookups()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
