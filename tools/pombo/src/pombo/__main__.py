@@ -21,8 +21,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 payloads_app = typer.Typer(no_args_is_help=True, help="Provider payloads.")
 app.add_typer(payloads_app, name="payloads")
 app.add_typer(campaigns.app, name="campaign")
-app.add_typer(queue.app, name="queue")
-app.add_typer(queue.holds_app, name="hold")
 app.add_typer(why.app, name="why")
 app.command("login")(campaigns.login)
 EXPECTED = (BackingUnavailable, StackFailed, Stuck, Refused, Incomplete, NotSignedIn, httpx.ConnectError)
