@@ -18,6 +18,8 @@ from contracts.instances import (
     InstanceConnecting,
     InstanceDisconnected,
     InstanceLimitsChanged,
+    WarmUpChanged,
+    WarmUpPlan,
 )
 from pombo.backing import Database
 
@@ -170,6 +172,27 @@ async def test_health_moves_the_instance(api: Bench, ana: Person) -> None:
     await hear(api, ana, instance_id, InstanceBanned(reason="spam", at=utc_now()))
     await hear(api, ana, instance_id, InstanceDisconnected(reason="banned", at=utc_now()))
     assert (await ana.client.get(url)).json()["status"] == "banned"
+
+
+async def test_a_new_number_has_a_warm_up_plan_and_shows_its_day(api: Bench, ana: Person) -> None:
+    instance_id = await ana.instance(warm_up={"first_day": 20, "full_per_day": 400})
+    url = f"/api/instances/{instance_id}"
+    assert (await configured(api, ana)).warm_up == WarmUpPlan(first_day=20, growth=1.5, full_per_day=400)
+    shown = (await ana.client.get(url)).json()
+    assert (shown["warm_up"]["growth"], shown["warming_up"]) == (1.5, None)
+
+    day = WarmUpChanged(
+        day=3, allowance=45, begins_at=utc_now(), ends_at=utc_now(), slowed_by="spam_limit", at=utc_now()
+    )
+    await hear(api, ana, instance_id, day)
+    today = (await ana.client.get(url)).json()["warming_up"]
+    assert (today["day"], today["allowance"], today["slowed_by"]) == (3, 45, "spam_limit")
+    await hear(api, ana, instance_id, day.model_copy(update={"allowance": None, "at": utc_now()}))
+    assert (await ana.client.get(url)).json()["warming_up"] is None
+
+    changed = await ana.client.patch(url, json={"name": "another"})
+    assert changed.json()["warm_up"]["first_day"] == 20
+    assert (await ana.client.patch(url, json={"warm_up": None})).json()["warm_up"] is None
 
 
 async def test_a_refused_connection_says_what_to_do(api: Bench, ana: Person) -> None:

@@ -125,6 +125,7 @@ def test_a_credit_is_never_less_than_one() -> None:
     ("lane", "reason"),
     [
         (Lane(rate=1, known=False), "instance_unknown"),
+        (Lane(rate=1, warm_allowance=5, warm_used=5), "warm_up"),
         (Lane(rate=1, usable=False, stopped_by="banned"), "instance_stopped"),
         (Lane(rate=1, held=True), "held"),
         (Lane(rate=1, blocked_until=NOON + timedelta(hours=1), blocked_by="quota"), "instance_blocked"),

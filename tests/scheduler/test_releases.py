@@ -11,6 +11,7 @@ from contracts import topics
 from contracts.campaigns import (
     SendingPolicy,
 )
+from contracts.instances import WarmUpChanged
 from contracts.operations import HoldSet
 from scheduler_parts import (
     ACCOUNT,
@@ -143,3 +144,28 @@ async def test_two_replicas_never_release_the_same(on: Bench) -> None:
     released = [row["dispatch_id"] for each in rounds for row in each.result().rows]
     assert len(released) == len(set(released))
     assert {row["release"] for row in await on.rows("SELECT release FROM dispatch WHERE state = 'released'")} == {1}
+
+
+async def test_a_number_that_is_warmed_up_releases_its_day_and_no_more(on: Bench) -> None:
+    instance_id = await add_instance(on)
+    await start_campaign(on, definition([instance_id]), 100)
+    began = datetime.now(UTC) - timedelta(hours=1)
+    day = WarmUpChanged(day=1, allowance=20, begins_at=began, ends_at=began + timedelta(days=1), at=began)
+    await on.tell(topics.INSTANCE_HEALTH, (instance_id, day))
+    out = await on.turn()
+    assert len(out) == 20
+    await settle_all(on, instance_id, out[:10])
+    assert await on.turn() == []
+    # What came back unsent may go again; a bad sign takes from what is left.
+    await on.tell(topics.MESSAGE_SENT, *(returned(one, instance_id, "shutting_down") for one in out[10:14]))
+    await on.tell(topics.INSTANCE_HEALTH, (instance_id, day.model_copy(update={"allowance": 17, "slowed_by": "x"})))
+    assert len(await on.turn()) == 1
+    explained = await on.rows("SELECT warm_used, warm_allowance FROM lane")
+    assert [dict(row) for row in explained] == [{"warm_used": 17, "warm_allowance": 17}]
+
+    second = day.model_copy(update={"day": 2, "allowance": 30, "begins_at": day.ends_at})
+    await on.tell(topics.INSTANCE_HEALTH, (instance_id, second))
+    assert len(await on.turn()) == 30
+    warm = day.model_copy(update={"day": 3, "allowance": None})
+    await on.tell(topics.INSTANCE_HEALTH, (instance_id, warm))
+    assert len(await on.turn()) == 100 - 20 - 1 - 30 + 4

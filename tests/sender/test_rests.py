@@ -10,8 +10,8 @@ from contracts.codec import decode
 from contracts.envelope import Envelope
 from contracts.instances import BreakerClosed, BreakerOpened, InstanceConfigured, InstanceHealthEvent
 from sender.instance import stops
+from sender.instance.care import Care
 from sender.instance.recoveries import Recoveries
-from sender.instance.rules import Policy
 from sender.instance.signals import Signals
 from sender.settlement.evidence import Report
 from sender.work import Instance
@@ -62,7 +62,7 @@ async def told(ledger: Ledger) -> list[InstanceHealthEvent]:
 
 async def test_a_spam_limit_in_a_status_sends_the_number_to_rest_once(ledger: Ledger) -> None:
     await configure(ledger)
-    signals = Signals(Numbers(number()), Policy())  # type: ignore[arg-type]
+    signals = Signals(Numbers(number()), Care())  # type: ignore[arg-type]
     assert await report(ledger, signals, "sent", "spam_limit", "spam_limit")
     assert not await report(ledger, signals, "spam_limit")
 
@@ -76,9 +76,9 @@ async def test_a_spam_limit_in_a_status_sends_the_number_to_rest_once(ledger: Le
 
 async def test_a_rest_ends_by_itself_and_the_next_one_is_longer(ledger: Ledger) -> None:
     await configure(ledger)
-    signals = Signals(Numbers(number()), Policy())  # type: ignore[arg-type]
+    signals = Signals(Numbers(number()), Care())  # type: ignore[arg-type]
     woken: list[None] = []
-    recoveries = Recoveries(ledger.database, lambda: woken.append(None))
+    recoveries = Recoveries(ledger.database, Care().warm_up, lambda: woken.append(None))
     await report(ledger, signals, "shadow_ban")
     await recoveries.sweep()
     assert not woken
@@ -97,7 +97,7 @@ async def test_a_rest_ends_by_itself_and_the_next_one_is_longer(ledger: Ledger) 
 
 async def test_a_share_of_errors_sends_the_number_to_rest_and_is_not_held_against_it_twice(ledger: Ledger) -> None:
     await configure(ledger)
-    signals = Signals(Numbers(number()), Policy())  # type: ignore[arg-type]
+    signals = Signals(Numbers(number()), Care())  # type: ignore[arg-type]
     assert not await report(ledger, signals, *["delivered"] * 20, *["cause_lost"] * 8)
     assert not await report(ledger, signals, *["not_on_whatsapp"] * 30)
     assert await report(ledger, signals, "cause_lost", "cause_lost")
@@ -113,7 +113,7 @@ async def test_a_refusal_of_the_portfolio_stops_its_other_numbers_too(ledger: Le
     config = InstanceConfigured(name="n", provider="meta_cloud", server_url="", portfolio_id="p")
     await configure(ledger)
     await configure(ledger, OTHER)
-    signals = Signals(Numbers(number(config=config), number(OTHER, config=config)), Policy())  # type: ignore[arg-type]
+    signals = Signals(Numbers(number(config=config), number(OTHER, config=config)), Care())  # type: ignore[arg-type]
     assert await report(ledger, signals, "payment")
     assert not await report(ledger, signals, "payment")
     rows = await ledger.read("SELECT stopped_reason FROM instance")
@@ -125,7 +125,7 @@ async def test_a_refusal_of_the_portfolio_stops_its_other_numbers_too(ledger: Le
 
 async def test_what_the_provider_tells_of_limits_lifts_neither_stop_nor_rest_and_a_person_does(ledger: Ledger) -> None:
     await configure(ledger)
-    signals = Signals(Numbers(number()), Policy())  # type: ignore[arg-type]
+    signals = Signals(Numbers(number()), Care())  # type: ignore[arg-type]
     await report(ledger, signals, "spam_limit")
     await report(ledger, signals, "credentials")
     await configure(ledger, tier="2", limits={"unique_per_24h": 10_000})
@@ -136,6 +136,6 @@ async def test_what_the_provider_tells_of_limits_lifts_neither_stop_nor_rest_and
     assert await ledger.read(seen) == [{"stopped_reason": None, "resting": True, "rests": True}]
 
     await configure(ledger, tier="2", credentials={"access_token": "another"}, wanted="connected", wanted_version=1)
-    await Recoveries(ledger.database, lambda: None).sweep()
+    await Recoveries(ledger.database, Care().warm_up, lambda: None).sweep()
     assert await ledger.read(seen) == [{"stopped_reason": None, "resting": False, "rests": False}]
     assert isinstance((await told(ledger))[-1], BreakerClosed)

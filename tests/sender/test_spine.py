@@ -244,11 +244,11 @@ async def test_a_number_that_its_provider_limits_rests_and_goes_on_by_itself(mak
         stage.senders.start()
         before = len(stage.simulator.lines("request_open"))
         waiting = {str(key) for key in await stage.queue(reported, 10)}
-        await eventually(lambda: waiting <= stage.dispatches(MessageReturned), deadline_s=60)
+        await eventually(lambda: waiting <= stage.dispatches(MessageReturned), deadline_s=180)
         assert {event.reason for event in stage.of(MessageReturned)} == {"instance_stopped"}
         assert all(event.not_before is not None for event in stage.of(MessageReturned))
         assert len(stage.simulator.lines("request_open")) == before
 
-        await eventually(lambda: len(stage.of(BreakerClosed)) >= 2, deadline_s=60)
+        await eventually(lambda: len(stage.of(BreakerClosed)) >= 2, deadline_s=180)
         later = {str(key) for key in await stage.queue(reported, 10)}
-        await eventually(lambda: later <= stage.dispatches(MessageSent), deadline_s=60)
+        await eventually(lambda: later <= stage.dispatches(MessageSent), deadline_s=180)

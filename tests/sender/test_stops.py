@@ -20,7 +20,7 @@ from providers.failures import CREDENTIALS
 from providers.protocol import Account
 from sender.instance import stops
 from sender.instance.alarms import Alarms
-from sender.instance.rules import Policy
+from sender.instance.care import Care
 from sender_ledger import number
 from sender_parts import ACCOUNT, migrated, rows
 
@@ -116,7 +116,7 @@ async def test_refused_credentials_stop_every_number_that_uses_them_and_each_is_
                 spawn=writing.create_task,
                 changed=lambda: changes.append(None),
                 instances=lambda: numbers,
-                policy=Policy(),
+                care=Care(),
             )
             alarms.stopped(numbers[1], CREDENTIALS)
     found = await rows(heeding.prepared.admin_dsn, "SELECT stopped_reason FROM instance ORDER BY instance_id")

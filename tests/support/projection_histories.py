@@ -314,6 +314,9 @@ def _play_instance(history: History, account: UUID) -> None:
         lambda: instances.BreakerOpened(reason="5xx", until=history.now, at=history.now),
         lambda: instances.BreakerClosed(at=history.now),
         lambda: instances.InstanceLimitsChanged(tier="2", quality=rng.choice((None, "GREEN")), at=history.now),
+        lambda: instances.WarmUpChanged(
+            day=2, allowance=75, begins_at=history.now, ends_at=history.now, at=history.now
+        ),
         lambda: instances.InstanceBanned(reason="spam", at=history.now),
     ]
     for happen in rng.choices(health, k=rng.randint(1, 4)):

@@ -30,6 +30,16 @@ class Limits(BaseModel):
     max_in_flight: int | None = None
 
 
+class WarmUpPlan(BaseModel):
+    """Messages a day of a new number: the first day's, `growth` times as many each good day, over at `full_per_day`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    first_day: int = 50
+    growth: float = 1.5
+    full_per_day: int = 1000
+
+
 class InstanceConfigured(Event):
     """The whole current configuration, keyed by instance id.
 
@@ -60,6 +70,7 @@ class InstanceConfigured(Event):
     deleted: bool = False
     owner_id: UUID | None = None
     created_at: AwareDatetime | None = None
+    warm_up: WarmUpPlan | None = None
 
 
 class InstanceConnected(Event):
@@ -121,6 +132,20 @@ class InstanceLimitsChanged(Event):
     at: AwareDatetime
 
 
+class WarmUpChanged(Event):
+    """What a number that is warmed up may send in its present day (messages of campaigns); None: it is warm.
+
+    `slowed_by`: the bad sign of this day, or of the day before, that keeps the allowance from growing.
+    """
+
+    day: int
+    allowance: int | None = None
+    begins_at: AwareDatetime
+    ends_at: AwareDatetime
+    slowed_by: str | None = None
+    at: AwareDatetime
+
+
 class InstanceBanned(Event):
     reason: str
     at: AwareDatetime
@@ -136,5 +161,6 @@ InstanceHealthEvent = (
     | BreakerOpened
     | BreakerClosed
     | InstanceLimitsChanged
+    | WarmUpChanged
     | InstanceBanned
 )

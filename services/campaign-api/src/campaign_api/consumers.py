@@ -42,6 +42,7 @@ from contracts.instances import (
     InstanceThrottled,
     QrCodeUpdated,
 )
+    WarmUpChanged,
 from contracts.progress import (
     CampaignBlocked,
     CampaignDrained,
@@ -87,6 +88,7 @@ class Progress:
     async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
         for record in batch:
             account_id = record.envelope.account_id
+        WarmUpChanged,
             if account_id is None:
                 continue
             match record.event:
@@ -178,6 +180,10 @@ def _configuration_change(
         case InstanceLimitsChanged():
             return partial(
                 instances.note_limits,
+        case WarmUpChanged(allowance=None):
+            return {"warming_up": None}
+        case WarmUpChanged():
+            return {"warming_up": event.model_dump_json(exclude={"at"})}
                 tier=event.tier,
                 unique_per_24h=event.unique_per_24h,
                 messages_per_second=event.messages_per_second,

@@ -45,7 +45,7 @@ EMPTY: Final[Row] = {
     "last_event_at": None,
     "keys": {},
 }
-_SECRET: Final = {"credentials", "webhook_key_hashes", "wanted", "wanted_version", "created_at"}
+_SECRET: Final = {"credentials", "webhook_key_hashes", "wanted", "wanted_version", "created_at", "warm_up"}
 
 
 def read_fact(envelope: Envelope, event: Event) -> Fact | None:
@@ -93,5 +93,7 @@ def _health(event: events.InstanceHealthEvent) -> dict[str, Any]:
                 "quality": event.quality,
             }
             return {name: value for name, value in told.items() if value is not None}
+        case events.WarmUpChanged():
+            return {}
         case events.InstanceBanned():
             return {"banned_at": event.at.isoformat(), "banned_reason": event.reason}

@@ -20,6 +20,7 @@ from contracts.instances import (
     InstanceLimitsChanged,
     InstanceRateRestored,
     InstanceThrottled,
+    WarmUpChanged,
 )
 from scheduler.campaign.campaigns import account_of
 from scheduler.lane import lanes
@@ -44,6 +45,12 @@ _DETECTED = (
 )
 _BLOCK = """
 UPDATE lane SET blocked_until = $2, blocked_by = $3 WHERE instance_id = $1
+"""
+# A new day of the warm-up begins with nothing used; a slower one has used what it has.
+_WARM_UP = """
+UPDATE lane SET warm_used = CASE WHEN warm_begins_at = $3 THEN warm_used ELSE 0 END, warm_allowance = $2,
+    warm_begins_at = $3, warm_until = $4
+WHERE instance_id = $1
 """
 # Since when it cannot send for a reason that may move what it has not sent. A person's pause is no such reason.
 _STOPPED = """
@@ -106,5 +113,7 @@ async def _apply(raw: asyncpg.Connection, instance_id: UUID, account_id: UUID, e
         case BreakerClosed():
             await raw.execute(_BLOCK, instance_id, None, None)
             await raw.execute(_THROTTLED, instance_id, None)
+        case WarmUpChanged():
+            await raw.execute(_WARM_UP, instance_id, event.allowance, event.begins_at, event.ends_at)
         case _:
             return

@@ -18,8 +18,8 @@ from chassis.secrets import SecretBox
 from sender.consumers import CONTROL, EVIDENCE, Control, Evidence
 from sender.gateway.client import Gateway
 from sender.health_line import tell_health
-from sender.instance import rules
 from sender.instance.alarms import Alarms
+from sender.instance.care import care_of
 from sender.instance.connections import Connections
 from sender.instance.instances import Instances
 from sender.instance.owners import Owners
@@ -80,19 +80,13 @@ class App:
             batch_max=settings.outcome_batch_max,
             crash_point=self._crash,
         )
-        self._rules = rules.Policy(
-            settings.rests_s,
-            settings.rest_forget_s,
-            settings.errors_share,
-            settings.errors_least,
-            settings.errors_window_s,
-        )
+        self._care = care_of(settings)
         self._alarms = Alarms(
             self._database,
             spawn=self._spawn,
             changed=self._instances.wake.set,
             instances=self._instances.all,
-            policy=self._rules,
+            care=self._care,
         )
         self._sweeps = Sweeps(self._database, settings)
         self._look_ups = LookUps(self._database, self._gateway, self._instances, settings)
@@ -129,8 +123,10 @@ class App:
 
     def _side_tasks(self, stopping: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
         settings = self.settings
-        control = Control(closing=self._sweeps.closing.set, configured=self._instances.wake.set)
-        signals = Signals(self._instances, self._rules)
+        control = Control(
+            closing=self._sweeps.closing.set, configured=self._instances.wake.set, warm_up=self._care.warm_up
+        )
+        signals = Signals(self._instances, self._care)
         evidence = Evidence(self._database, signals, stopped=self._instances.wake.set)
         shared: dict[str, Any] = {
             "settings": settings.kafka,
@@ -146,7 +142,7 @@ class App:
             relay(self._database, self._producer, schema=SCHEMA, dsn=settings.postgres.dsn, stopping=stopping),
             self._sweeps.run(stopping),
             self._look_ups.run(stopping),
-            Recoveries(self._database, self._instances.wake.set).run(stopping),
+            Recoveries(self._database, self._care.warm_up, self._instances.wake.set).run(stopping),
             self._connections.run(stopping, settings.config_poll_s),
             serve_health(settings.health, self.readiness, stopping),
             tell_health(self.worker, stopping),

@@ -4,6 +4,7 @@ Guarantee: effect once, offsets in PostgreSQL. Orders and evidence have groups o
 statuses never delays a pause.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal
@@ -28,13 +29,15 @@ from contracts.instances import (
     InstanceConfigured,
     InstanceConnected,
     InstanceDisconnected,
+    InstanceLimitsChanged,
 )
 from contracts.operations import ExplainRequested, HoldSet, UnresolvedDecided
 from contracts.statuses import StatusReceived
 from sender import gates
-from sender.instance import stops
+from sender.instance import stops, warming
 from sender.instance.signals import Signals
 from sender.ledger.attempt import WasAccepted
+from sender.instance.warm_up import Policy
 from sender.ledger.explanations import explain
 from sender.settlement import evidence
 from sender.settlement.consequences import Consequence, carry_out
@@ -52,6 +55,7 @@ CONTROL = Subscription(
         CampaignPausing, CampaignCancelling, HoldSet, UnresolvedDecided, ExplainRequested, ContactOptedOut,
         ContactOptedIn, ContactErased, InstanceConfigured, InstanceConnected, InstanceDisconnected, InstanceBanned,
     ),
+        InstanceLimitsChanged,
     linger_ms=5,
 )  # fmt: skip
 EVIDENCE = Subscription(
@@ -77,7 +81,8 @@ WHERE account_id = $1 AND dispatch_id = $2 AND state IN ('ambiguous', 'unresolve
 class Control:
     """Orders: gates, holds, consent, instances, decisions. `closing` and `configured` wake who acts on them."""
 
-    def __init__(self, *, closing: Callable[[], None], configured: Callable[[], None]) -> None:
+    def __init__(self, *, closing: Callable[[], None], configured: Callable[[], None], warm_up: Policy) -> None:
+        self._warm_up = warm_up
         self._closing = closing
         self._configured = configured
 
@@ -114,6 +119,9 @@ class Control:
             case InstanceConfigured() | InstanceConnected() | InstanceDisconnected() | InstanceBanned():
                 await stops.heed(connection, envelope, event)
             case ExplainRequested() if envelope.account_id is not None:
+                await warming.heed(connection, envelope, event, self._warm_up)
+            case InstanceLimitsChanged():
+                await warming.heed(connection, envelope, event, self._warm_up)
                 await _explain(connection, raw, envelope, event)
             case UnresolvedDecided(decision="was_sent"):
                 rows = await raw.fetch(_UNRESOLVED, envelope.account_id, event.dispatch_id)
@@ -177,7 +185,8 @@ class Evidence:
         await evidence.note_traffic(raw, traffic)
         await evidence.open_windows(raw, inbound)
         now = utc_now()
-        if await self._signals.note(connection, reports, now):
+        answers = Counter((instance_id, account_id) for account_id, instance_id, _ in inbound)
+        if await self._signals.note(connection, reports, now, answers):
             self._stopped()
         self._consequences += await evidence.apply(connection, reports, now)
 

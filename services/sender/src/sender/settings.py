@@ -59,6 +59,9 @@ class Settings(ServiceSettings):
     errors_share: float = Field(0.3, description="share of unexplained errors in what is reported that stops a number")
     errors_least: int = Field(10, description="fewer errors than this stop no number")
     errors_window_s: float = Field(1800.0, description="within which these are counted")
+    warm_up_day_s: float = Field(86_400.0, description="length of a day of a number's warm-up")
+    warm_up_delivered_share: float = Field(0.7, description="a day with a smaller share delivered slows the warm-up")
+    warm_up_answered_share: float = Field(0.01, description="a day with a smaller share answered holds the warm-up")
     config_poll_s: float = Field(0.5, description="between two looks for changed instances")
     commit_s: float = 1.0
     drain_s: float = Field(10.0, description="how long a stop waits for requests under way")

@@ -48,6 +48,8 @@ _TEXTS = {
     " there are any.",
     "sender_stopped": "{numbers}: {trouble}",
     "quota": "{numbers}: {count} of {limit} new people within 24 hours have been written to. Goes on{until}.",
+    "warm_up": "{numbers}: is being warmed up, and as many messages as its plan allows today have left. Goes"
+    " on{until}.",
     "credit": "{numbers}: {count} messages are with the sender{since}; the next follow as these are answered.",
     "delay": "{numbers}: the pause between two messages. Goes on{until}.",
     "rest": "{numbers}: rests after a row of messages, as the campaign's policy says. Goes on{until_or_answers}.",

@@ -9,10 +9,10 @@ from uuid import UUID
 
 from campaign_api.identity.tokens import fresh_secret
 from campaign_api.instance.instance import OPTIONAL_CREDENTIALS, REQUIRED_CREDENTIALS, WEBHOOK_KEY, Incomplete
-from campaign_api.instance.models import InstanceChange, LimitsChange, NewInstance
+from campaign_api.instance.models import InstanceChange, LimitsChange, NewInstance, WarmUp
 from campaign_api.instance.tiers import limits_of
 from chassis.secrets import SecretBox
-from contracts.instances import InstanceConfigured, Limits, ProviderKind
+from contracts.instances import InstanceConfigured, Limits, ProviderKind, WarmUpPlan
 
 DEFAULT_SERVERS: dict[ProviderKind, str] = {
     "meta_cloud": "https://graph.facebook.com",
@@ -71,6 +71,7 @@ def first(
         max_users=wanted.max_users,
         tier=wanted.messaging_tier,
         limits=_limits(limits_of(wanted.messaging_tier), wanted.limits),
+        warm_up=_warm_up(wanted.warm_up),
         owner_id=wanted.user_id,
         created_at=created_at,
     )
@@ -106,7 +107,13 @@ def changed(current: InstanceConfigured, change: InstanceChange, sealer: Sealer)
         update["tier"] = change.messaging_tier
         limits = limits_of(change.messaging_tier, limits)
     update["limits"] = _limits(limits, change.limits)
+    if "warm_up" in given:
+        update["warm_up"] = _warm_up(change.warm_up)
     return current.model_copy(update=update)
+
+
+def _warm_up(wanted: WarmUp | None) -> WarmUpPlan | None:
+    return None if wanted is None else WarmUpPlan(**wanted.model_dump())
 
 
 def _limits(limits: Limits, change: LimitsChange | None) -> Limits:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from campaign_api.instance.instance import WEBHOOK_KEY
 from campaign_api.instance.tiers import Tier
 from campaign_api.instance.trouble import explain
-from contracts.instances import InstanceConfigured, Limits, OperationalStatus, ProviderKind
+from contracts.instances import InstanceConfigured, Limits, OperationalStatus, ProviderKind, WarmUpPlan
 
 
 def _plain_address(value: str) -> str:
@@ -33,6 +33,26 @@ Rate = Annotated[float, Field(gt=0, le=2000)]
 
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class WarmUp(_Request):
+    """Messages a day of a new number: the first day's, `growth` times as many after each good day, over once
+    `full_per_day` is reached. A bad sign (quality, a limit of the provider, few deliveries) halves a day."""
+
+    first_day: Annotated[int, Field(ge=1, le=100_000)] = 50
+    growth: Annotated[float, Field(ge=1, le=10)] = 1.5
+    full_per_day: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+
+
+class WarmingUp(BaseModel):
+    """The present day: `allowance` messages of campaigns until `ends_at`; `slowed_by` names the sign that keeps it
+    from growing."""
+
+    day: int
+    allowance: int
+    begins_at: datetime
+    ends_at: datetime
+    slowed_by: str | None = None
 
 
 class LimitsChange(_Request):
@@ -60,6 +80,7 @@ class NewInstance(_Request):
     max_users: Annotated[int, Field(ge=0, le=1_000_000)] = 250
     messaging_tier: Tier | None = None
     limits: LimitsChange | None = None
+    warm_up: WarmUp | None = None
     is_active: bool = True
     is_default: bool = False
     user_id: UUID | None = None
@@ -77,6 +98,7 @@ class InstanceChange(_Request):
     max_users: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     messaging_tier: Tier | None = None
     limits: LimitsChange | None = None
+    warm_up: WarmUp | None = None
     is_active: bool | None = None
     is_default: bool | None = None
     user_id: UUID | None = None
@@ -138,6 +160,8 @@ class Instance(BaseModel):
     current_users: int
     messaging_tier: str | None
     limits: Limits
+    warm_up: WarmUpPlan | None
+    warming_up: WarmingUp | None
     throttled_rate: float | None
     breaker: str | None
     breaker_until: datetime | None
@@ -171,6 +195,8 @@ def shown(row: Any, configuration: InstanceConfigured, current_users: int = 0) -
         current_users=current_users,
         messaging_tier=configuration.tier,
         limits=configuration.limits,
+        warm_up=configuration.warm_up,
+        warming_up=WarmingUp.model_validate_json(row["warming_up"]) if row["warming_up"] else None,
         throttled_rate=row["throttled_rate"],
         breaker=row["breaker"],
         breaker_until=row["breaker_until"],

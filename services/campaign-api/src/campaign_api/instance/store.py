@@ -18,7 +18,8 @@ from contracts.topics import INSTANCES
 Row: TypeAlias = Record
 _COLUMNS = (
     "id, version, name, is_default, gateway_instance, configuration::text AS configuration, connection_status,"
-    " connected_phone, qr_code, pairing_code, throttled_rate, breaker, breaker_until, quality, trouble, trouble_at,"
+    " connected_phone, qr_code, pairing_code, throttled_rate, warming_up::text AS warming_up, breaker,"
+    " breaker_until, quality, trouble, trouble_at,"
     " last_event_at,"
     " created_at, updated_at"
 )

@@ -98,6 +98,7 @@ def _apply(
     locked.answered += of_campaign
     if came_back:
         returned.append(one.row)
+        locked.came_back_of_campaigns += of_campaign
     else:
         locked.tried = True
         locked.tried_of_campaigns += of_campaign

@@ -17,8 +17,9 @@ from scheduler.rows import Row
 
 COLUMNS = """
     l.instance_id, l.account_id, l.last_outcome_at, l.draw, l.sent_since_rest, l.in_flight, l.blocked_until,
-    l.blocked_by, l.turns, l.due_at, statement_timestamp() AS now, i.instance_id IS NOT NULL AS known, i.status,
-    i.is_active, i.deleted, i.health, least(i.rate, i.target, i.detected_rate, i.throttled_rate) AS rate
+    l.blocked_by, l.warm_allowance, l.warm_used, l.warm_until, l.turns, l.due_at, statement_timestamp() AS now,
+    i.instance_id IS NOT NULL AS known, i.status, i.is_active, i.deleted, i.health,
+    least(i.rate, i.target, i.detected_rate, i.throttled_rate) AS rate
 """
 _DUE = f"""
 SELECT {COLUMNS} FROM lane l LEFT JOIN instance i USING (instance_id, account_id)
@@ -31,10 +32,10 @@ WHERE l.instance_id = ANY($1::uuid[]) ORDER BY l.instance_id FOR UPDATE OF l
 _SAVE = """
 UPDATE lane l SET due_at = s.due_at, last_outcome_at = s.last_outcome_at, draw = s.draw,
     sent_since_rest = s.sent_since_rest, in_flight = s.in_flight, blocked_until = s.blocked_until,
-    blocked_by = s.blocked_by, turns = s.turns::jsonb
+    blocked_by = s.blocked_by, turns = s.turns::jsonb, warm_used = s.warm_used
 FROM unnest($1::uuid[], $2::timestamptz[], $3::timestamptz[], $4::float8[], $5::int[], $6::int[], $7::timestamptz[],
-    $8::text[], $9::text[]) AS s(instance_id, due_at, last_outcome_at, draw, sent_since_rest, in_flight,
-    blocked_until, blocked_by, turns)
+    $8::text[], $9::text[], $10::int[]) AS s(instance_id, due_at, last_outcome_at, draw, sent_since_rest, in_flight,
+    blocked_until, blocked_by, turns, warm_used)
 WHERE l.instance_id = s.instance_id
 """
 _WAKE = """
@@ -69,6 +70,7 @@ class LockedLane:
     answered: int = 0
     tried: bool = False
     tried_of_campaigns: int = 0
+    came_back_of_campaigns: int = 0
 
     def count_answers(self, now: datetime, draw: float) -> None:
         """What a batch of outcomes means for the lane: the delay begins at the last thing that was tried."""
@@ -79,6 +81,7 @@ class LockedLane:
             sent_since_rest=lane.sent_since_rest + self.tried_of_campaigns,
             last_outcome_at=now if self.tried else lane.last_outcome_at,
             draw=draw if self.tried else lane.draw,
+            warm_used=lane.warm_used - self.came_back_of_campaigns,
         )
 
 
@@ -106,6 +109,9 @@ def read_lane(row: Row) -> LockedLane:
         stopped_by=stopped_by,
         blocked_until=row["blocked_until"],
         blocked_by=row["blocked_by"],
+        warm_allowance=row["warm_allowance"],
+        warm_used=row["warm_used"],
+        warm_until=row["warm_until"],
     )
     owed = {UUID(campaign): value for campaign, value in row["turns"].items()}
     return LockedLane(row["instance_id"], row["account_id"], lane, row["due_at"], owed)
@@ -137,6 +143,7 @@ async def save(raw: asyncpg.Connection, lanes: Sequence[LockedLane]) -> None:
         [locked.lane.blocked_until for locked in lanes],
         [locked.lane.blocked_by for locked in lanes],
         [orjson.dumps({str(key): value for key, value in locked.owed.items()}).decode() for locked in lanes],
+        [max(0, locked.lane.warm_used) for locked in lanes],
     )
 
 

@@ -23,6 +23,7 @@ WaitReason = Literal[
     "instance_unknown",
     "instance_stopped",
     "instance_blocked",
+    "warm_up",
     "credit",
     "delay",
     "rest",
@@ -44,6 +45,7 @@ class Lane:
     """One instance's line. `draw` in [0, 1) was taken at the last outcome and places the delay between its bounds.
 
     `in_flight`: released without an outcome. `rate`: messages a second that the instance may send now.
+    `warm_allowance`: messages of campaigns in the present day of its warm-up, which ends at `warm_until`.
     """
 
     rate: float
@@ -58,6 +60,13 @@ class Lane:
     held_by: str | None = None
     blocked_until: datetime | None = None
     blocked_by: str | None = None
+    warm_allowance: int | None = None
+    warm_used: int = 0
+    warm_until: datetime | None = None
+
+    @property
+    def warm_left(self) -> int:
+        return _ENDLESS if self.warm_allowance is None else max(0, self.warm_allowance - self.warm_used)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +138,9 @@ def lane_waits(lane: Lane, bounds: Bounds, now: datetime, horizon_s: float) -> l
         waits.append(Wait("held", detail=lane.held_by))
     if lane.blocked_until is not None and now < lane.blocked_until:
         waits.append(Wait("instance_blocked", lane.blocked_until, lane.blocked_by))
+    if lane.warm_left <= 0:
+        # Once the day is over, its sender tells the next one's allowance.
+        waits.append(Wait("warm_up", lane.warm_until if lane.warm_until and now < lane.warm_until else None))
     if _left_before_rest(lane, bounds, now) <= 0:
         # Until the last outcome is in, nobody knows when the rest begins.
         waits.append(Wait("rest", None if lane.in_flight else _rest_ends(lane, bounds)))
@@ -145,7 +157,7 @@ def next_release(lane: Lane, bounds: Bounds, now: datetime, horizon_s: float) ->
     waits = lane_waits(lane, bounds, now, horizon_s)
     if waits:
         return longest(waits)
-    return min(_credit_left(lane, bounds, horizon_s), _left_before_rest(lane, bounds, now))
+    return min(_credit_left(lane, bounds, horizon_s), _left_before_rest(lane, bounds, now), lane.warm_left)
 
 
 def longest(waits: Sequence[Wait]) -> Wait:

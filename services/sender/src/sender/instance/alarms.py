@@ -12,9 +12,9 @@ from chassis.telemetry import counter, log
 from contracts.instances import BreakerClosed, BreakerOpened, InstanceHealthEvent, InstanceThrottled
 from contracts.topics import INSTANCE_HEALTH, SENDER
 from providers.failures import Failure
+from sender.instance.care import Care, begin_rest
 from sender.instance.reach import find_stopped
-from sender.instance.rests import STOPPED, begin_rest
-from sender.instance.rules import Policy
+from sender.instance.rests import STOPPED
 from sender.instance.stops import STOP
 from sender.lane.pace import Pace, free_at
 from sender.work import Instance
@@ -38,13 +38,13 @@ class Alarms:
         spawn: Callable[[Coroutine[Any, Any, None]], object],
         changed: Callable[[], None],
         instances: Callable[[], Iterable[Instance]],
-        policy: Policy,
+        care: Care,
     ) -> None:
         self._database = database
         self._spawn = spawn
         self._changed = changed
         self._instances = instances
-        self._policy = policy
+        self._care = care
 
     def slowed(self, instance: Instance, slower: Pace, full: float, code: str) -> None:
         """Remembered for whoever owns the number next."""
@@ -83,7 +83,7 @@ class Alarms:
     async def _write_rest(self, instance: Instance, reason: str) -> None:
         try:
             async with self._database.transaction() as connection:
-                begun = await begin_rest(connection, instance.instance_id, reason, utc_now(), self._policy)
+                begun = await begin_rest(connection, instance.instance_id, reason, utc_now(), self._care)
         except Exception as error:  # noqa: BLE001  the next such answer tells it again
             log.warning("alarm_not_written", instances=1, error=type(error).__name__)
             return

@@ -2,13 +2,16 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 
 from chassis.database import Database, driver
 from chassis.lifecycle import utc_now
 from chassis.outbox import append
 from chassis.telemetry import log
 from contracts.instances import BreakerClosed, InstanceRateRestored
+from sender.instance import warming
 from sender.instance.rests import health
+from sender.instance.warm_up import Policy
 
 EACH_S = 1.0
 
@@ -35,8 +38,9 @@ KEEP_S = 8 * 24 * 3600.0
 class Recoveries:
     """`changed` wakes who reads the numbers."""
 
-    def __init__(self, database: Database, changed: Callable[[], None]) -> None:
+    def __init__(self, database: Database, policy: Policy, changed: Callable[[], None]) -> None:
         self._database = database
+        self._policy = policy
         self._changed = changed
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -65,6 +69,7 @@ class Recoveries:
                 if row["stopped_reason"] is None
             ]
             await append(connection, told)
+            await warming.move_on(connection, now - timedelta(seconds=self._policy.day_s), now, self._policy)
             await raw.execute(_FORGET, KEEP_S)
         if rested:
             self._changed()

@@ -28,11 +28,12 @@ UPDATE instance SET rest_reason = $2, rest_until = $3, resting = true, strikes =
 WHERE instance_id = $1
 """
 _COUNT = """
-INSERT INTO instance_report AS r (instance_id, account_id, slot, sent, delivered, errors)
-SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::int[], $5::int[], $6::int[])
-  AS k(instance_id, account_id, slot, sent, delivered, errors) ORDER BY instance_id, slot
+INSERT INTO instance_report AS r (instance_id, account_id, slot, sent, delivered, errors, answers)
+SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::int[], $5::int[], $6::int[], $7::int[])
+  AS k(instance_id, account_id, slot, sent, delivered, errors, answers) ORDER BY instance_id, slot
 ON CONFLICT (instance_id, slot) DO UPDATE
-SET sent = r.sent + excluded.sent, delivered = r.delivered + excluded.delivered, errors = r.errors + excluded.errors
+SET sent = r.sent + excluded.sent, delivered = r.delivered + excluded.delivered, errors = r.errors + excluded.errors,
+    answers = r.answers + excluded.answers
 """
 # Since its last rest: what led to that one leads to no other.
 _WITHIN = """

@@ -38,11 +38,12 @@ class Rests(NamedTuple):
 
 
 class Reports(NamedTuple):
-    """What was reported of the number's messages within the window."""
+    """What was reported of the number's messages within the window; `answers`: messages that it received."""
 
     sent: int = 0
     delivered: int = 0
     errors: int = 0
+    answers: int = 0
 
 
 def what_follows(failure: Failure | None) -> Literal["rest", "stop"] | None:

@@ -1,7 +1,7 @@
 """What webhooks say of a number's health: counted, and followed by a rest or a stop, in the reports' transaction."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from uuid import UUID
 
@@ -12,22 +12,31 @@ from chassis.outbox import append
 from contracts.instances import BreakerOpened
 from providers.failures import Failure
 from sender.instance import rests
+from sender.instance.care import Care, begin_rest
 from sender.instance.instances import Instances
 from sender.instance.reach import find_stopped
 from sender.instance.rests import Slot
-from sender.instance.rules import ERROR_SHARE, UNEXPLAINED, Policy, Reports, is_refused, what_follows, worst
+from sender.instance.rules import ERROR_SHARE, UNEXPLAINED, Reports, is_refused, what_follows, worst
 from sender.instance.stops import STOP
 from sender.settlement.evidence import Report
 
+Number = tuple[UUID, UUID]  # instance, account
+
 
 class Signals:
-    def __init__(self, instances: Instances, policy: Policy) -> None:
+    def __init__(self, instances: Instances, care: Care) -> None:
         self._instances = instances
-        self._policy = policy
+        self._care = care
 
-    async def note(self, connection: AsyncConnection, reports: Iterable[Report], now: datetime) -> bool:
+    async def note(
+        self,
+        connection: AsyncConnection,
+        reports: Iterable[Report],
+        now: datetime,
+        answers: Mapping[Number, int] | None = None,
+    ) -> bool:
         """Whether a number was stopped. Locks instances: to be called before attempts are locked."""
-        counted, failures = _count(reports, now)
+        counted, failures = _count(reports, answers or {}, now)
         raw = await driver(connection)
         await rests.count(raw, counted)
         changed = False
@@ -38,14 +47,14 @@ class Signals:
                 case "rest":
                     assert failure is not None
                     suspects.discard(instance_id)
-                    changed |= await rests.begin_rest(connection, instance_id, failure.name, now, self._policy)
+                    changed |= await begin_rest(connection, instance_id, failure.name, now, self._care)
                 case "stop":
                     assert failure is not None
                     changed |= await self._stop(connection, instance_id, failure, now)
         if suspects:
-            for instance_id, within in (await rests.count_within(raw, sorted(suspects), now, self._policy)).items():
-                if is_refused(within, self._policy):
-                    changed |= await rests.begin_rest(connection, instance_id, ERROR_SHARE, now, self._policy)
+            for instance_id, within in (await rests.count_within(raw, sorted(suspects), now, self._care.rules)).items():
+                if is_refused(within, self._care.rules):
+                    changed |= await begin_rest(connection, instance_id, ERROR_SHARE, now, self._care)
         return changed
 
     async def _stop(self, connection: AsyncConnection, instance_id: UUID, failure: Failure, now: datetime) -> bool:
@@ -63,9 +72,13 @@ class Signals:
         return bool(told)
 
 
-def _count(reports: Iterable[Report], now: datetime) -> tuple[dict[Slot, Reports], dict[UUID, list[str]]]:
+def _count(
+    reports: Iterable[Report], answers: Mapping[Number, int], now: datetime
+) -> tuple[dict[Slot, Reports], dict[UUID, list[str]]]:
     """By number: what was reported of its messages, and the failures."""
-    counts: dict[tuple[UUID, UUID], list[int]] = defaultdict(lambda: [0, 0, 0])
+    counts: dict[Number, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
+    for number, count in answers.items():
+        counts[number][3] += count
     failures: dict[UUID, list[str]] = defaultdict(list)
     for report in reports:
         match report.fact:
