@@ -62,6 +62,17 @@ def test_what_is_put_back_comes_next_in_the_same_order() -> None:
     assert len(queues) == 3
 
 
+def test_a_copy_of_what_left_is_not_taken_for_an_intent_of_its_own() -> None:
+    """A record may be in Kafka twice. Both copies were in a commit that ended unknown; one of them leaves."""
+    queues, one, other = Queues(), of(LARGE), of(LARGE)
+    queues.put_back([one, other], retaken=True)
+    assert queues.take(1) == [one]
+    assert one.retaken
+    queues.note_left(one)
+    assert queues.take(1) == [other]
+    assert not other.retaken
+
+
 def test_the_old_ones_leave_from_every_queue() -> None:
     queues, old, young = Queues(), of(SMALL), of(LARGE)
     young.waits_since_s = 9.0

@@ -213,6 +213,7 @@ class Lane:
     def _follow(self, instance: Instance, lease: Lease, work: Work, decision: Decision, begun_s: float) -> None:
         match decision:
             case Intend():
+                self._queues.note_left(work)
                 self.departures.add(instance, lease, work, begun_s)
             case AnswerAgain(entry=entry):
                 about = about_work(work)

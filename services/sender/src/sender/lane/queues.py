@@ -8,6 +8,7 @@ from uuid import UUID
 from sender.work import Work
 
 AWAIT_OUTCOME_S = 0.5
+LEFT_KEPT = 10_000  # more than can be between departure and the outcome's place in the ledger
 
 
 class Queues:
@@ -23,6 +24,7 @@ class Queues:
         self._turns: deque[UUID | None] = deque()  # the keys of `_campaigns`, whose turn is next first
         self._count = 0
         self._awaiting: list[tuple[float, Work]] = []
+        self._left: dict[tuple[UUID, int, int], None] = {}
 
     def __len__(self) -> int:
         return self._count
@@ -55,7 +57,16 @@ class Queues:
             else:
                 del self._campaigns[key]
         self._count -= len(works)
+        for work in works:
+            work.retaken = work.retaken and _key(work) not in self._left
         return works
+
+    def note_left(self, work: Work) -> None:
+        """It goes to the network. A record may be in Kafka twice: the other copy's intent is this one's from now on,
+        whatever became of a commit that both were in."""
+        self._left[_key(work)] = None
+        if len(self._left) > LEFT_KEPT:
+            del self._left[next(iter(self._left))]
 
     def put_back(self, works: list[Work], *, retaken: bool = False) -> None:
         """In front, in their order."""
@@ -93,3 +104,7 @@ class Queues:
 
     def next_asking(self) -> float | None:
         return min((due_s for due_s, _ in self._awaiting), default=None)
+
+
+def _key(work: Work) -> tuple[UUID, int, int]:
+    return work.message.dispatch_id, work.message.attempt, work.message.release
