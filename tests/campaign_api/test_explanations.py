@@ -21,6 +21,7 @@ from campaign_api.explanation.sentences import Words, sentence, summed_up
 from campaign_parts import Bench, Person, heard
 from contracts import ids
 from contracts.campaigns import CampaignCreated
+from contracts.messages import ReturnReason
 from contracts.operations import ExplainRequested
 from contracts.progress import LaneExplained, SendingExplained
 from contracts.topics import CAMPAIGN_PROGRESS
@@ -51,6 +52,7 @@ def test_every_reason_that_scheduler_or_sender_give_has_a_sentence() -> None:
     assert {"planning", "quota", "gate_closing", "retry_or_return", "outside_hours"} <= told
     special = {"campaign_not_running", "held", "instance_blocked", "retry_or_return", "not_waiting"}
     assert told - special <= set(sentences._TEXTS)
+    assert set(get_args(ReturnReason)) <= set(sentences._RETURNS)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from backing import MakeDatabase
 from contracts import topics
 from contracts.campaigns import CampaignCreated, CampaignPausing, SendingPolicy, Step
-from contracts.instances import BreakerOpened, InstanceBanned, InstanceThrottled
+from contracts.instances import BreakerOpened, InstanceBanned, InstanceThrottled, WarmUpChanged
 from contracts.operations import ExplainRequested, HoldSet, PeopleWritten, PlanPreviewRequested
 from contracts.progress import LaneExplained, PlanPreviewed
 from scheduler_parts import (
@@ -221,6 +221,20 @@ async def test_the_24_hour_limit_that_the_asker_knows_is_in_the_end(on: Bench) -
     assert isinstance(answer, LaneExplained)
     assert answer.estimated_end is not None
     assert timedelta(hours=23) < answer.estimated_end - datetime.now(UTC) < timedelta(hours=25)
+
+
+@pytest.mark.postgres
+async def test_a_number_that_is_warmed_up_sends_its_days_allowance_and_no_more(on: Bench) -> None:
+    instance_id, now = await add_instance(on, rate=80), datetime.now(UTC)
+    campaign = await start_campaign(on, definition([instance_id]), 90)
+    day = WarmUpChanged(day=1, allowance=20, begins_at=now, ends_at=now + timedelta(days=1), at=now)
+    await on.tell(topics.INSTANCE_HEALTH, (instance_id, day))
+    assert len(await on.turn()) == 20
+    answer = await explained(on, campaign_id=campaign)
+    (warm,) = (one for one in answer.reasons if one["reason"] == "warm_up")
+    assert (warm["count"], warm["limit"], datetime.fromisoformat(warm["until"])) == (20, 20, day.ends_at)
+    assert answer.estimated_end is not None
+    assert timedelta(days=4) <= answer.estimated_end - now < timedelta(days=5, minutes=1)
 
 
 @pytest.mark.postgres

@@ -139,6 +139,8 @@ class Explanations:
         for reason in reasons:
             if reason["reason"] in ("credit", "rest") and out is not None:
                 reason |= {"count": out.messages, "since": out.oldest.isoformat()}
+            if reason["reason"] == "warm_up":
+                reason |= {"count": locked.lane.warm_used, "limit": locked.lane.warm_allowance}
             if reason["reason"] == "instance_stopped" and moved:
                 reason["moves"] = True
         if out is not None and (now - out.oldest).total_seconds() > LATE_S:

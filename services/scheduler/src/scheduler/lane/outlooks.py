@@ -181,6 +181,8 @@ class Outlooks:
         if written is not None:
             used = written.limit if full is not None else min(written.used, written.limit)
             quota = Quota(written.limit, used, full)
+        if lane.warm_allowance is not None and (quota is None or lane.warm_allowance < quota.limit):
+            quota = Quota(lane.warm_allowance, lane.warm_used, lane.warm_until, of_messages=True)
         resting = any(wait.reason == "rest" for wait in waits) or pacing.rested(lane, bounds, now)
         return LaneOutlook(
             rate=lane.rate,

@@ -28,11 +28,15 @@ _NEVER_S = 100 * 365 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """Of `limit` people in 24 hours `used` were written to; they count no more from `frees_at` on (None = unknown)."""
+    """Of `limit` people in 24 hours `used` were written to; they count no more from `frees_at` on (None = unknown).
+
+    `of_messages`: a number that is warmed up has its allowance in messages; that it grows is not foreseen.
+    """
 
     limit: int
     used: int = 0
     frees_at: datetime | None = None
+    of_messages: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +205,8 @@ class _Lane:
 
     def _people_share(self, runs: Mapping[UUID, _Run]) -> float:
         """People reached by one message: one with several steps counts once."""
+        if self._outlook.quota is not None and self._outlook.quota.of_messages:
+            return 1.0
         return sum(share / runs[campaign].outlook.steps for campaign, share in self.shares.items())
 
     def go_on(self, step_s: float, runs: Mapping[UUID, _Run]) -> None:
