@@ -43,8 +43,8 @@ demo: setup ## a campaign from a spreadsheet to "read", with faults, then the au
 up: setup ## every service and the simulator in one terminal
 	pombo up
 
-bench: setup ## one JSON line per figure
-	pombo bench
+bench: setup ## one JSON line per figure (DURATION=seconds of a window, ROWS=imported and planned, ONLY="names")
+	pombo bench $(if $(DURATION),--duration $(DURATION)) $(if $(ROWS),--rows $(ROWS)) $(foreach name,$(ONLY),--only $(name))
 
 .PHONY: chaos chaos-short
 chaos-short: setup ## four runs with the worst faults on the whole system, each with its audit: part of CI
