@@ -69,6 +69,7 @@ def test_every_reason_that_scheduler_or_sender_give_has_a_sentence() -> None:
         ("instance_blocked", {"instance_ids": [ONE], "detail": "breaker: credentials"}, "Loja 1: "),
         ("instance_blocked", {"instance_ids": [ONE], "detail": "breaker: {x}"}, "The gateway says: {x}."),
         ("instance_stopped", {"instance_ids": [ONE, TWO], "detail": "paused"}, "2 numbers (Loja 1, Loja 2): paused."),
+        ("instance_stopped", {"instance_ids": [ONE], "detail": "banned", "moves": True}, "goes to other numbers"),
         ("retry_or_return", {"detail": "pair_rate", "until": NOON}, "Too many messages to this person"),
         ("retry_or_return", {"detail": "provider_error", "count": 3, "until": NOON}, "Attempt 3 failed before it"),
         ("its_turn", {"count": 149}, "149 messages of the campaign go before it."),

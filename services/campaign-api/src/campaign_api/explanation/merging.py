@@ -23,9 +23,7 @@ def read(told: Iterable[Mapping[str, Any]], by: Teller) -> list[Reason]:
     reasons: list[Reason] = []
     for one in told:
         known = {name: one[name] for name in _FIELDS if one.get(name) is not None}
-        reasons.append(Reason(**known, slows=bool(one.get("slows")), told_by=by))
-        if one.get("moves"):
-            reasons[-1].reason = f"{one['reason']}_moves"
+        reasons.append(Reason(**known, slows=bool(one.get("slows")), moves=bool(one.get("moves")), told_by=by))
     return reasons
 
 

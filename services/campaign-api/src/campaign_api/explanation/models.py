@@ -13,7 +13,7 @@ Subject = Literal["campaign", "instance", "dispatch"]
 class Reason(BaseModel):
     """One thing that holds it. `text`: for people. `until` null = depends on an event or a person, not on time.
 
-    `slows`: it goes on, slower. `instance_ids`: the numbers that it is about. `count` and `limit` are of what the
+    `slows`: it goes on, slower. `moves`: what waits goes to other numbers. `instance_ids`: the numbers that it is about. `count` and `limit` are of what the
     reason names. `by`: the person behind it, null = Pombo itself.
     """
 
@@ -21,6 +21,7 @@ class Reason(BaseModel):
     reason: str
     text: str = ""
     slows: bool = False
+    moves: bool = False
     until: datetime | None = None
     since: datetime | None = None
     detail: str | None = None

@@ -44,8 +44,6 @@ _TEXTS = {
     "template_stopped": "The provider stopped a template ({detail}). Goes on{until_or_person}.",
     "instance_unknown": "{numbers}: not known to the scheduler yet.",
     "instance_stopped": "{numbers}: {status}. {remedy}",
-    "instance_stopped_moves": "{numbers}: {status}. What it has not sent goes to other numbers of the campaign, if"
-    " there are any.",
     "sender_stopped": "{numbers}: {trouble}",
     "quota": "{numbers}: {count} of {limit} new people within 24 hours have been written to. Goes on{until}.",
     "warm_up": "{numbers}: is being warmed up, and as many messages as its plan allows today have left. Goes"
@@ -74,6 +72,7 @@ _TEXTS = {
     "sender_behind": "The sender is {count} s behind with what people ask.",
     "screen_behind": "What is shown lags {count} messages behind what was done.",
 }
+_MOVES = "{numbers}: {status}. What it has not sent goes to other numbers of the campaign, if there are any."
 _RETURNS = {
     "pair_rate": "Too many messages to this person within a short time. Again{until}.",
     "held": "It came back because of a hold. Again{until}.",
@@ -151,6 +150,8 @@ def _template(reason: Reason) -> str:
             return _STATUSES.get(detail.partition(":")[0], "It is not running ({detail}).")
         case "held":
             return _HOLDS.get(detail.partition(":")[0], "A hold stops it.")
+        case "instance_stopped" if reason.moves:
+            return _MOVES
         case "instance_blocked":
             return _blocked(detail, until=reason.until is not None)
         case "retry_or_return":
