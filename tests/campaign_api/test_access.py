@@ -82,6 +82,7 @@ ROLES = {
     "POST /api/conversations/{conversation_id}/read": "operator",
     "GET /api/whatsapp/queue/stats": "operator",
     "POST /api/whatsapp/queue/stats": "supervisor",
+    "POST /api/whatsapp/queue/dead-letters/preview": "operator",
     "POST /api/whatsapp/queue/unresolved/{dispatch_id}": "supervisor",
     "GET /api/whatsapp/queue/explain": "operator",
     "GET /api/campaigns/{campaign_id}/explain": "operator",

@@ -29,6 +29,8 @@ pytestmark = pytest.mark.postgres
 EXAMPLES = 6  # for each operation: a hundred operations within a minute
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 ENDLESS = ["/api/events"]
+# Asks the scheduler, whom nobody plays here: a 504, which its own test expects.
+UNANSWERED = ["/api/whatsapp/queue/dead-letters/preview"]
 CONVERSATION = """
 INSERT INTO projections_g1.conversation (account_id, id, phone, first_at, last_at, last_in_at)
 VALUES ($1, $2, '5511988880000', now(), now(), now())
@@ -105,7 +107,9 @@ def served(api_database: Database) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def document(served: Served) -> Any:
-    loaded = schemathesis.openapi.from_url(f"{served.url}/api/openapi.json", timeout=60).exclude(path=ENDLESS)
+    loaded = schemathesis.openapi.from_url(f"{served.url}/api/openapi.json", timeout=60).exclude(
+        path=[*ENDLESS, *UNANSWERED]
+    )
     turn = count()
 
     @loaded.hook

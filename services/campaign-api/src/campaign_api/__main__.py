@@ -1,4 +1,5 @@
-"""serve: the door and the worker · migrate: schema and topics · create-account, verify-audit: for operators."""
+"""serve: the door and the worker · migrate: schema and topics · create-account, hold, release, verify-audit: for
+operators."""
 
 import asyncio
 import getpass
@@ -8,6 +9,7 @@ from campaign_api.app import SCHEMA, build
 from campaign_api.door import audit
 from campaign_api.door.problems import Problem
 from campaign_api.identity.http import create_account
+from campaign_api.operation.holds import set_everything
 from campaign_api.settings import MigrationRun, Settings
 from chassis.database import driver, migrate
 from chassis.kafka import ensure_topics
@@ -18,6 +20,7 @@ from contracts.topics import CAMPAIGN_API, produced_by
 
 USAGE = (
     "usage: python -m campaign_api serve | migrate | create-account NAME E-MAIL [PERSON'S NAME] | verify-audit\n"
+    "       | hold everything REASON | release everything\n"
     "create-account reads the password from the terminal or, where there is none, the first line of standard input\n"
 )
 
@@ -34,6 +37,10 @@ def command(arguments: list[str]) -> int:
             asyncio.run(ensure_topics(migration.kafka, produced_by(CAMPAIGN_API)))
         case ["create-account", account_name, email, *rest] if len(rest) <= 1:
             return asyncio.run(_create_account(load(Settings), account_name, email, rest[0] if rest else email))
+        case ["hold", "everything", reason] if reason.strip():
+            return asyncio.run(_hold_everything(load(Settings), held=True, reason=reason))
+        case ["release", "everything"]:
+            return asyncio.run(_hold_everything(load(Settings), held=False, reason=""))
         case ["verify-audit"]:
             return asyncio.run(_verify_audit(load(Settings)))
         case _:
@@ -59,6 +66,17 @@ async def _create_account(settings: Settings, account_name: str, email: str, nam
     return 0
 
 
+async def _hold_everything(settings: Settings, *, held: bool, reason: str) -> int:
+    """Of all accounts. A running campaign-api publishes it; the version tells one order from the next."""
+    application = build(settings, asyncio.Event())
+    try:
+        version = await set_everything(application.parts, held=held, reason=reason)
+    finally:
+        await application.close()
+    sys.stdout.write(f"everything is {'held' if held else 'released'} (version {version})\n")
+    return 0
+
+
 async def _verify_audit(settings: Settings) -> int:
     """Recomputes the chain of every account; exit code 1 if an entry was changed, removed or put in."""
     application = build(settings, asyncio.Event())
@@ -66,7 +84,7 @@ async def _verify_audit(settings: Settings) -> int:
     try:
         async with application.parts.worker.transaction() as connection:
             raw = await driver(connection)
-            for account in await raw.fetch("SELECT account_id FROM account ORDER BY account_id"):
+            for account in await raw.fetch("SELECT DISTINCT account_id FROM audit ORDER BY account_id"):
                 rows = await raw.fetch("SELECT * FROM audit WHERE account_id = $1 ORDER BY position", account[0])
                 if (position := audit.verify(rows)) is not None:
                     broken += 1

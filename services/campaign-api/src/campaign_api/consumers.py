@@ -22,6 +22,7 @@ from campaign_api.instance import instance as instances
 from campaign_api.instance import store as instance_store
 from campaign_api.instance.trouble import trouble_of
 from campaign_api.operation import store as operation_store
+from campaign_api.operation.dead_letters import reopen
 from chassis.database import driver
 from chassis.inbox import Subscription
 from chassis.kafka import Received
@@ -41,13 +42,16 @@ from contracts.instances import (
     InstanceRateRestored,
     InstanceThrottled,
     QrCodeUpdated,
-)
     WarmUpChanged,
+)
 from contracts.progress import (
     CampaignBlocked,
     CampaignDrained,
     CampaignDue,
+    DeadLettersPreviewed,
+    DeadLettersTaken,
     GateClosed,
+    HoldTaken,
     LaneExplained,
     PlanPreviewed,
     SendingExplained,
@@ -57,7 +61,18 @@ from contracts.topics import CAMPAIGN_PROGRESS, INSTANCE_HEALTH, MESSAGE_RECEIVE
 PROGRESS = Subscription(
     group="campaign-api",
     topics=(CAMPAIGN_PROGRESS,),
-    handles=(GateClosed, CampaignDrained, CampaignDue, CampaignBlocked, LaneExplained, SendingExplained, PlanPreviewed),
+    handles=(
+        GateClosed,
+        CampaignDrained,
+        CampaignDue,
+        CampaignBlocked,
+        LaneExplained,
+        SendingExplained,
+        PlanPreviewed,
+        DeadLettersPreviewed,
+        DeadLettersTaken,
+        HoldTaken,
+    ),
     linger_ms=10,  # people wait for `paused`
 )
 HEALTH = Subscription(
@@ -73,6 +88,7 @@ HEALTH = Subscription(
         BreakerOpened,
         BreakerClosed,
         InstanceLimitsChanged,
+        WarmUpChanged,
         InstanceBanned,
     ),
 )
@@ -88,16 +104,17 @@ class Progress:
     async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
         for record in batch:
             account_id = record.envelope.account_id
-        WarmUpChanged,
             if account_id is None:
                 continue
             match record.event:
-                case LaneExplained() | PlanPreviewed() as event:
+                case LaneExplained() | PlanPreviewed() | DeadLettersPreviewed() as event:
                     await operation_store.add_answer(connection, account_id, event.request_id, event)
                 case SendingExplained() as event:
                     own_id = sender_answer_id(event.request_id)
                     await operation_store.add_answer(connection, account_id, own_id, event)
-                case GateClosed() | CampaignDrained() | CampaignDue() | CampaignBlocked():
+                case HoldTaken() as event:
+                    await operation_store.note_taken(connection, account_id, event)
+                case GateClosed() | CampaignDrained() | CampaignDue() | CampaignBlocked() | DeadLettersTaken():
                     await self._report(connection, account_id, UUID(record.key), record)
                 case _:
                     pass
@@ -111,6 +128,8 @@ class Progress:
                 decide = partial(campaigns.drain, run_epoch=run_epoch, planned=planned)
             case CampaignBlocked(run_epoch=run_epoch, reason=reason, detail=detail):
                 decide = partial(campaigns.block, run_epoch=run_epoch, reason=reason, detail=detail)
+            case DeadLettersTaken() as taken:
+                decide = partial(reopen, taken=taken)
             case CampaignDue(scheduled_at=scheduled_at):
                 audience = await campaign_store.audience(connection, account_id, campaign_id)
                 decide = partial(campaigns.come_due, scheduled_at=scheduled_at, audience=audience)
@@ -161,6 +180,10 @@ def _columns(event: InstanceHealthEvent) -> dict[str, object]:
             return {"breaker": event.reason, "breaker_until": event.until}
         case BreakerClosed():
             return {"breaker": None, "breaker_until": None}
+        case WarmUpChanged(allowance=None):
+            return {"warming_up": None}
+        case WarmUpChanged():
+            return {"warming_up": event.model_dump_json(exclude={"at"})}
         case InstanceLimitsChanged():
             return {"quality": event.quality} if event.quality else {"throttled_rate": None}
         case _:
@@ -180,10 +203,6 @@ def _configuration_change(
         case InstanceLimitsChanged():
             return partial(
                 instances.note_limits,
-        case WarmUpChanged(allowance=None):
-            return {"warming_up": None}
-        case WarmUpChanged():
-            return {"warming_up": event.model_dump_json(exclude={"at"})}
                 tier=event.tier,
                 unique_per_24h=event.unique_per_24h,
                 messages_per_second=event.messages_per_second,

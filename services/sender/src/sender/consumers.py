@@ -32,12 +32,13 @@ from contracts.instances import (
     InstanceLimitsChanged,
 )
 from contracts.operations import ExplainRequested, HoldSet, UnresolvedDecided
+from contracts.progress import HoldTaken
 from contracts.statuses import StatusReceived
 from sender import gates
 from sender.instance import stops, warming
 from sender.instance.signals import Signals
-from sender.ledger.attempt import WasAccepted
 from sender.instance.warm_up import Policy
+from sender.ledger.attempt import WasAccepted
 from sender.ledger.explanations import explain
 from sender.settlement import evidence
 from sender.settlement.consequences import Consequence, carry_out
@@ -54,8 +55,8 @@ CONTROL = Subscription(
     handles=(
         CampaignPausing, CampaignCancelling, HoldSet, UnresolvedDecided, ExplainRequested, ContactOptedOut,
         ContactOptedIn, ContactErased, InstanceConfigured, InstanceConnected, InstanceDisconnected, InstanceBanned,
-    ),
         InstanceLimitsChanged,
+    ),
     linger_ms=5,
 )  # fmt: skip
 EVIDENCE = Subscription(
@@ -118,10 +119,12 @@ class Control:
         match event:
             case InstanceConfigured() | InstanceConnected() | InstanceDisconnected() | InstanceBanned():
                 await stops.heed(connection, envelope, event)
-            case ExplainRequested() if envelope.account_id is not None:
                 await warming.heed(connection, envelope, event, self._warm_up)
             case InstanceLimitsChanged():
                 await warming.heed(connection, envelope, event, self._warm_up)
+            case HoldSet() if envelope.account_id is not None:
+                await _tell_taken(connection, envelope, event)
+            case ExplainRequested() if envelope.account_id is not None:
                 await _explain(connection, raw, envelope, event)
             case UnresolvedDecided(decision="was_sent"):
                 rows = await raw.fetch(_UNRESOLVED, envelope.account_id, event.dispatch_id)
@@ -131,6 +134,21 @@ class Control:
                     [((row["account_id"], row["dispatch_id"], row["attempt"]), found) for row in rows],
                     utc_now(),
                 )
+
+
+async def _tell_taken(connection: AsyncConnection, envelope: Envelope, event: HoldSet) -> None:
+    """In the transaction of the gate itself: who ordered it may be told once this is committed."""
+    told = outgoing(
+        topics.CAMPAIGN_PROGRESS,
+        envelope.subject,
+        HoldTaken(scope=event.scope, key=event.key, held=event.held, version=event.version),
+        source=topics.SENDER,
+        account_id=envelope.account_id,
+        time=utc_now(),
+        event_id=ids.event_id(topics.SENDER, envelope.subject, f"hold_taken:{envelope.id}"),
+        causation_id=envelope.id,
+    )
+    await append(connection, [told])
 
 
 async def _explain(

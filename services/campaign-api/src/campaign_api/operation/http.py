@@ -1,31 +1,26 @@
-"""The queue: figures, dead letters, unresolved messages, kill-switches."""
+"""The queue: figures, dead letters, unresolved messages."""
 
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
 from fastapi import APIRouter, Query
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.door import audit
 from campaign_api.door.idempotency import IdempotentRoute
-from campaign_api.door.parts import Here, Parts
-from campaign_api.door.principal import Operator, Principal, Supervisor
+from campaign_api.door.parts import Here
+from campaign_api.door.principal import Operator, Supervisor
 from campaign_api.door.problems import Problem, not_found, responses
 from campaign_api.identity.models import Done
 from campaign_api.instance import store as instances
-from campaign_api.operation import models, store
-from chassis import outbox
-from chassis.kafka import outgoing
+from campaign_api.operation import models, orders, store
 from contracts.envelope import Event
 from contracts.operations import (
     DeadLettersCleared,
     DeadLettersRequeued,
-    HoldSet,
     StuckRecoveryRequested,
     UnresolvedDecided,
 )
-from contracts.topics import CAMPAIGN_API, OPERATIONS
 
 router = APIRouter(prefix="/api", tags=["queue"], route_class=IdempotentRoute)
 
@@ -71,7 +66,7 @@ def _figures(rows: Sequence[store.Row], now: datetime) -> models.QueueFigures:
 
 @router.post("/whatsapp/queue/stats", responses=responses(404))
 async def act(body: models.QueueAction, principal: Supervisor, parts: Here) -> Done:
-    """Dead letters again or gone, or what is stuck looked for at once."""
+    """Dead letters again or gone, or what is stuck looked for at once. An ended campaign runs again for them."""
     if body.queue == "webhooks":
         raise Problem(
             422, "Webhooks have no dead letters here: records that could not be read are replayed by operators"
@@ -79,36 +74,17 @@ async def act(body: models.QueueAction, principal: Supervisor, parts: Here) -> D
     event: Event
     match body.action:
         case "retry_dlq":
-            event = DeadLettersRequeued(
-                campaign_id=body.campaign_id,
-                instance_id=body.instance_id,
-                dispatch_ids=(body.jobId,) if body.jobId else (),
-                reason=body.reason,
-                by=principal.user_id,
-            )
+            event = DeadLettersRequeued(**body.fields(), by=principal.user_id)
         case "clear":
-            event = DeadLettersCleared(campaign_id=body.campaign_id, instance_id=body.instance_id, by=principal.user_id)
+            event = DeadLettersCleared(**body.fields(), by=principal.user_id)
         case "recover_stuck":
             event = StuckRecoveryRequested(by=principal.user_id)
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
-        await _publish(connection, parts, principal, event)
-        await audit.note(connection, principal, f"queue.{body.action}", str(body.jobId or ""), now=parts.now())
+        await orders.give(connection, parts, principal, event)
+        details = body.model_dump(mode="json", exclude_defaults=True)
+        now = parts.now()
+        await audit.note(connection, principal, f"queue.{body.action}", str(body.jobId or ""), now=now, details=details)
     return Done()
-
-
-async def _publish(
-    connection: AsyncConnection, parts: Parts, principal: Principal, event: Event, event_id: UUID | None = None
-) -> None:
-    record = outgoing(
-        OPERATIONS,
-        str(principal.account_id),
-        event,
-        source=CAMPAIGN_API,
-        account_id=principal.account_id,
-        time=parts.now(),
-        event_id=event_id,
-    )
-    await outbox.append(connection, [record])
 
 
 @router.post("/whatsapp/queue/unresolved/{dispatch_id}", responses=responses(404))
@@ -120,7 +96,7 @@ async def decide(dispatch_id: UUID, body: models.Decision, principal: Supervisor
         if not await store.is_unresolved(connection, dispatch_id):
             raise not_found("Unresolved message")
         event = UnresolvedDecided(dispatch_id=dispatch_id, decision=body.decision, by=principal.user_id)
-        await _publish(connection, parts, principal, event)
+        await orders.give(connection, parts, principal, event)
         await audit.note(
             connection,
             principal,
@@ -130,43 +106,3 @@ async def decide(dispatch_id: UUID, body: models.Decision, principal: Supervisor
             details={"decision": body.decision},
         )
     return Done()
-
-
-@router.get("/holds", responses=responses())
-async def holds(principal: Operator, parts: Here) -> list[models.Hold]:
-    async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
-        return [models.Hold(**row) for row in await store.holds(connection)]
-
-
-@router.put("/holds", responses=responses(404))
-async def hold(body: models.HoldChange, principal: Supervisor, parts: Here) -> models.Hold:
-    """Stops everything of the account, one instance or one template within two seconds; or lets it go on."""
-    now = parts.now()
-    if (body.scope == "account") != (body.key == ""):
-        raise Problem(422, "key names the instance or template, and is empty for the account")
-    async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
-        if body.scope == "instance" and await _instance(connection, body.key) is None:
-            raise not_found("Instance")
-        version = await store.set_hold(
-            connection,
-            principal.account_id,
-            scope=body.scope,
-            key=body.key,
-            held=body.held,
-            by=principal.user_id,
-            now=now,
-        )
-        event = HoldSet(scope=body.scope, key=body.key, held=body.held, version=version, by=principal.user_id)
-        await _publish(connection, parts, principal, event)
-        details = {"held": body.held, "key": body.key}
-        await audit.note(connection, principal, "hold.set", body.scope, now=now, details=details)
-    return models.Hold(
-        scope=body.scope, key=body.key, held=body.held, version=version, set_by=principal.user_id, set_at=now
-    )
-
-
-async def _instance(connection: AsyncConnection, key: str) -> instances.Row | None:
-    try:
-        return await instances.one(connection, UUID(key))
-    except ValueError:
-        return None

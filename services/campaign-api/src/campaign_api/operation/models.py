@@ -1,12 +1,13 @@
 """What the queue's routes take and give."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from contracts.operations import HoldScope
+from contracts.progress import DeadLetterFate
 
 
 class _Request(BaseModel):
@@ -52,15 +53,45 @@ class QueueStats(BaseModel):
     instances: list[InstanceQueue]
 
 
-class QueueAction(_Request):
-    """`jobId`: one dispatch; without it all that match."""
+class DeadLetterFilter(_Request):
+    """`jobId`, `jobIds`: one dispatch, some; without them all that match everything else."""
 
-    action: Literal["retry_dlq", "clear", "recover_stuck"]
-    queue: Literal["campaigns", "webhooks"] = "campaigns"
     jobId: UUID | None = None  # noqa: N815
+    jobIds: Annotated[tuple[UUID, ...], Field(max_length=500)] = ()  # noqa: N815
     campaign_id: UUID | None = None
     instance_id: UUID | None = None
     reason: Annotated[str, Field(max_length=100)] | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """In the words of the orders."""
+        named = (*((self.jobId,) if self.jobId else ()), *self.jobIds)
+        wanted = {"campaign_id": self.campaign_id, "instance_id": self.instance_id, "reason": self.reason}
+        return wanted | {"dispatch_ids": tuple(dict.fromkeys(named))}
+
+
+class QueueAction(DeadLetterFilter):
+    """The filter is for dead letters; what is stuck is looked for everywhere."""
+
+    action: Literal["retry_dlq", "clear", "recover_stuck"]
+    queue: Literal["campaigns", "webhooks"] = "campaigns"
+
+
+class DeadLetterGroup(BaseModel):
+    """`fate`: released at once · after the campaign is resumed · its ended campaign runs again · not tried, because it
+    is cancelled · not tried, because the reason cannot pass or they were cleared."""
+
+    campaign_id: UUID | None
+    instance_id: UUID | None
+    reason: str | None
+    fate: DeadLetterFate
+    count: int
+
+
+class DeadLetterPreview(BaseModel):
+    """The largest groups; `again`: how many would be tried again in all."""
+
+    groups: list[DeadLetterGroup]
+    again: int
 
 
 class Decision(_Request):
@@ -75,12 +106,18 @@ class HoldChange(_Request):
     scope: Literal["account", "instance", "template"]
     key: Annotated[str, Field(max_length=512)] = ""
     held: bool
+    reason: Annotated[str, Field(max_length=500)] = ""
 
 
 class Hold(BaseModel):
+    """`effective`: the sender heeds it, so that only what was on its way before can still arrive."""
+
     scope: HoldScope
     key: str
     held: bool
     version: int
     set_by: UUID | None
+    set_by_name: str | None = None
     set_at: datetime
+    reason: str = ""
+    effective: bool = False

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.database import driver
 from contracts.envelope import Event
+from contracts.progress import HoldTaken
 
 Row: TypeAlias = Record
 
@@ -41,26 +42,50 @@ async def set_hold(
     held: bool,
     by: UUID | None,
     now: datetime,
+    reason: str = "",
 ) -> int:
     """The hold's new version; locks its row."""
     version: int = await (await driver(connection)).fetchval(
-        "INSERT INTO hold AS h (account_id, scope, key, held, version, set_by, set_at)"
-        " VALUES ($1, $2, $3, $4, 1, $5, $6)"
+        "INSERT INTO hold AS h (account_id, scope, key, held, version, set_by, set_at, reason)"
+        " VALUES ($1, $2, $3, $4, 1, $5, $6, $7)"
         " ON CONFLICT (account_id, scope, key) DO UPDATE SET held = excluded.held, version = h.version + 1,"
-        " set_by = excluded.set_by, set_at = excluded.set_at RETURNING version",
+        " set_by = excluded.set_by, set_at = excluded.set_at, reason = excluded.reason RETURNING version",
         account_id,
         scope,
         key,
         held,
         by,
         now,
+        reason,
     )
     return version
 
 
 async def holds(connection: AsyncConnection) -> Sequence[Row]:
     return await (await driver(connection)).fetch(
-        "SELECT scope, key, held, version, set_by, set_at FROM hold ORDER BY scope, key"
+        "SELECT h.scope, h.key, h.held, h.version, h.set_by, u.name AS set_by_name, h.set_at, h.reason,"
+        " h.taken_version >= h.version AS effective"
+        " FROM hold h LEFT JOIN app_user u ON u.account_id = h.account_id AND u.id = h.set_by"
+        " ORDER BY h.scope, h.key"
+    )
+
+
+async def taken_version(connection: AsyncConnection, scope: str, key: str) -> int:
+    """Up to which version the sender heeds a hold of this account."""
+    found = await (await driver(connection)).fetchval(
+        "SELECT taken_version FROM hold WHERE scope = $1 AND key = $2", scope, key
+    )
+    return int(found or 0)
+
+
+async def note_taken(connection: AsyncConnection, account_id: UUID, taken: HoldTaken) -> None:
+    """Worker's role: the sender heeds it."""
+    await (await driver(connection)).execute(
+        "UPDATE hold SET taken_version = greatest(taken_version, $4) WHERE account_id = $1 AND scope = $2 AND key = $3",
+        account_id,
+        taken.scope,
+        taken.key,
+        taken.version,
     )
 
 

@@ -1,0 +1,37 @@
+"""Dead letters: what another try would do, asked before it is ordered; and campaigns that run again for them."""
+
+from fastapi import APIRouter
+
+from campaign_api.campaign.campaign import Campaign
+from campaign_api.campaign.checking import wait_for_answer
+from campaign_api.door.idempotency import IdempotentRoute
+from campaign_api.door.parts import Here, NewId
+from campaign_api.door.principal import Operator
+from campaign_api.door.problems import Problem, responses
+from campaign_api.operation import models, orders
+from contracts.campaigns import CampaignEvent, CampaignResumed
+from contracts.operations import DeadLettersPreviewRequested
+from contracts.progress import DeadLettersTaken
+
+router = APIRouter(prefix="/api", tags=["queue"], route_class=IdempotentRoute)
+
+
+@router.post("/whatsapp/queue/dead-letters/preview", responses=responses(504))
+async def preview(
+    body: models.DeadLetterFilter, principal: Operator, parts: Here, request_id: NewId
+) -> models.DeadLetterPreview:
+    """What `retry_dlq` with the same filter would do now: by campaign, instance and reason. Changes nothing."""
+    asked = DeadLettersPreviewRequested(request_id=request_id, **body.fields())
+    async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
+        await orders.give(connection, parts, principal, asked, request_id)
+    data = await wait_for_answer(parts, principal, request_id)
+    if data is None:
+        raise Problem(504, "The scheduler did not answer in time: try again")
+    return models.DeadLetterPreview(groups=data["groups"], again=data["again"])
+
+
+def reopen(campaign: Campaign, *, taken: DeadLettersTaken) -> list[CampaignEvent]:
+    """Dead letters of its last run wait again: a campaign that has ended runs on, with these."""
+    if campaign.status not in ("completed", "failed") or taken.run_epoch != campaign.run_epoch:
+        return []
+    return [CampaignResumed(run_epoch=campaign.run_epoch + 1, by=taken.by)]

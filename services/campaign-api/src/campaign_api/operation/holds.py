@@ -1,0 +1,89 @@
+"""Kill-switches over HTTP, and the one of the whole installation for whoever runs it."""
+
+import asyncio
+import getpass
+from uuid import UUID
+
+from fastapi import APIRouter
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from campaign_api.door import audit
+from campaign_api.door.idempotency import IdempotentRoute
+from campaign_api.door.parts import Here, Parts
+from campaign_api.door.principal import Operator, Principal, Supervisor
+from campaign_api.door.problems import Problem, not_found, responses
+from campaign_api.instance import store as instances
+from campaign_api.operation import models, orders, store
+from contracts.operations import HoldScope, HoldSet
+
+POLL_S = 0.03
+NOBODY = UUID(int=0)
+router = APIRouter(prefix="/api", tags=["queue"], route_class=IdempotentRoute)
+
+
+@router.get("/holds", responses=responses())
+async def holds(principal: Operator, parts: Here) -> list[models.Hold]:
+    """Those of the account, and the one of the whole installation; with who set them, when and why."""
+    async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
+        return [models.Hold(**row) for row in await store.holds(connection)]
+
+
+@router.put("/holds", responses=responses(404))
+async def hold(body: models.HoldChange, principal: Supervisor, parts: Here) -> models.Hold:
+    """Stops everything of the account, one instance or one template; or lets it go on.
+
+    Answers once the sender heeds it (`effective`): then only what was on its way already can still arrive. False where
+    that takes longer than two seconds.
+    """
+    if (body.scope == "account") != (body.key == ""):
+        raise Problem(422, "key names the instance or template, and is empty for the account")
+    async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
+        if body.scope == "instance" and await _instance(connection, body.key) is None:
+            raise not_found("Instance")
+        version = await _set(connection, parts, principal, body.scope, body.key, held=body.held, reason=body.reason)
+    await _taken(parts, principal, body.scope, body.key, version)
+    async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
+        rows = await store.holds(connection)
+    return next(models.Hold(**row) for row in rows if (row["scope"], row["key"]) == (body.scope, body.key))
+
+
+async def set_everything(parts: Parts, *, held: bool, reason: str) -> int:
+    """From the command line of whoever runs the installation: nobody's account, everybody's messages. The version."""
+    operator = Principal(NOBODY, None, "admin", "system", address=getpass.getuser())
+    async with parts.worker.transaction() as connection:
+        return await _set(connection, parts, operator, "everything", "", held=held, reason=reason)
+
+
+async def _set(
+    connection: AsyncConnection, parts: Parts, principal: Principal, scope: HoldScope, key: str, *, held: bool,
+    reason: str,
+) -> int:  # fmt: skip
+    now, by = parts.now(), principal.user_id
+    version = await store.set_hold(
+        connection, principal.account_id, scope=scope, key=key, held=held, by=by, now=now, reason=reason
+    )
+    event = HoldSet(scope=scope, key=key, held=held, version=version, by=by, reason=reason)
+    await orders.give(connection, parts, principal, event)
+    details = {"held": held, "key": key, "reason": reason}
+    await audit.note(connection, principal, "hold.set", scope, now=now, details=details)
+    return version
+
+
+async def _taken(parts: Parts, principal: Principal, scope: str, key: str, version: int) -> None:
+    """Waits for the sender's word, which the consumer of campaign-progress writes into the row."""
+    try:
+        async with asyncio.timeout(parts.settings.pause_wait_s):
+            while not parts.stopping.is_set():
+                async with parts.web.transaction(account_id=principal.account_id) as connection:
+                    if await store.taken_version(connection, scope, key) >= version:
+                        return
+                await asyncio.sleep(POLL_S)
+    except TimeoutError:
+        return
+
+
+async def _instance(connection: AsyncConnection, key: str) -> instances.Row | None:
+    try:
+        return await instances.one(connection, UUID(key))
+    except ValueError:
+        return None

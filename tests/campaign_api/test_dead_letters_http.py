@@ -1,0 +1,103 @@
+"""Dead letters over HTTP: the filter as it is ordered, the preview as it is answered, campaigns that run again."""
+
+import asyncio
+from uuid import UUID, uuid4
+
+import pytest
+
+from campaign_api import consumers
+from campaign_api.campaign.campaign import Campaign
+from campaign_api.operation.dead_letters import reopen
+from campaign_parts import Bench, Person, bench, heard
+from chassis.lifecycle import utc_now
+from contracts.campaigns import CampaignResumed
+from contracts.envelope import Event
+from contracts.operations import DeadLettersCleared, DeadLettersPreviewRequested, DeadLettersRequeued
+from contracts.progress import CampaignDrained, DeadLetterGroup, DeadLettersPreviewed, DeadLettersTaken
+from pombo.backing import Database
+
+pytestmark = pytest.mark.postgres
+QUEUE = "/api/whatsapp/queue/stats"
+PREVIEW = "/api/whatsapp/queue/dead-letters/preview"
+
+
+async def report(api: Bench, person: Person, campaign_id: str, event: Event) -> None:
+    """campaign-progress as the consumer hears it."""
+    async with api.application.parts.worker.transaction() as connection:
+        record = heard("campaign-progress", campaign_id, person.account_id, event)
+        await consumers.Progress(utc_now).handle(connection, [record])
+
+
+async def test_what_is_named_is_what_is_ordered(api: Bench, ana: Person) -> None:
+    one, two, campaign = uuid4(), uuid4(), uuid4()
+    bodies = (
+        {"action": "retry_dlq", "jobId": str(one)},
+        {"action": "retry_dlq", "jobIds": [str(one), str(two), str(one)], "reason": "provider_busy"},
+        {"action": "clear", "jobId": str(two)},
+        {"action": "clear", "campaign_id": str(campaign), "reason": "media_refused"},
+    )
+    for body in bodies:
+        assert (await ana.client.post(QUEUE, json=body)).json() == {"success": True}
+    orders = [event for topic, _, event in await api.outbox(ana.account_id) if topic == "operations"]
+    by = ana.user_id
+    assert orders == [
+        DeadLettersRequeued(dispatch_ids=(one,), by=by),
+        DeadLettersRequeued(dispatch_ids=(one, two), reason="provider_busy", by=by),
+        DeadLettersCleared(dispatch_ids=(two,), by=by),
+        DeadLettersCleared(campaign_id=campaign, reason="media_refused", by=by),
+    ]
+    entries = await api.rows(
+        "SELECT action, details FROM audit WHERE account_id = $1 AND action LIKE 'queue.%' ORDER BY position",
+        ana.account_id,
+    )
+    assert [row["action"] for row in entries] == ["queue.retry_dlq"] * 2 + ["queue.clear"] * 2
+    assert entries[3]["details"] == {"action": "clear", "campaign_id": str(campaign), "reason": "media_refused"}
+
+
+async def test_a_preview_is_the_schedulers_answer_and_orders_nothing(api_database: Database) -> None:
+    async with bench(api_database, answer_wait_s=20.0) as api:
+        person = await api.admin()
+        campaign = uuid4()
+        group = DeadLetterGroup(
+            campaign_id=campaign, instance_id=uuid4(), reason="provider_busy", fate="campaign_reopened", count=7
+        )
+
+        async def answer() -> None:
+            while not (asked := await _asked(api, person.account_id)):
+                await asyncio.sleep(0.02)
+            assert asked[0].reason == "provider_busy"
+            told = DeadLettersPreviewed(request_id=asked[0].request_id, groups=(group,), again=7)
+            await report(api, person, str(campaign), told)
+
+        body = {"campaign_id": str(campaign), "reason": "provider_busy"}
+        shown, _ = await asyncio.gather(person.client.post(PREVIEW, json=body), answer())
+        assert shown.status_code == 200, shown.text
+        assert shown.json() == {"groups": [group.model_dump(mode="json")], "again": 7}
+        kinds = {type(event) for topic, _, event in await api.outbox(person.account_id) if topic == "operations"}
+        assert kinds == {DeadLettersPreviewRequested}
+
+
+async def _asked(api: Bench, account_id: UUID) -> list[DeadLettersPreviewRequested]:
+    return [event for _, _, event in await api.outbox(account_id) if isinstance(event, DeadLettersPreviewRequested)]
+
+
+async def test_without_a_scheduler_the_preview_says_so(ana: Person) -> None:
+    assert (await ana.client.post(PREVIEW, json={})).status_code == 504
+
+
+async def test_a_completed_campaign_runs_again_for_its_dead_letters_once(api: Bench, ana: Person) -> None:
+    campaign = await ana.campaign(is_draft=False)
+    await report(api, ana, campaign["id"], CampaignDrained(run_epoch=1, planned=3))
+    assert (await ana.client.get(f"/api/campaigns/{campaign['id']}")).json()["status"] == "completed"
+    taken = DeadLettersTaken(run_epoch=1, count=2, by=ana.user_id)
+    for _ in range(2):
+        await report(api, ana, campaign["id"], taken)
+    assert (await ana.client.get(f"/api/campaigns/{campaign['id']}")).json()["status"] == "running"
+    resumed = [event for _, _, event in await api.outbox(ana.account_id) if isinstance(event, CampaignResumed)]
+    assert resumed == [CampaignResumed(run_epoch=2, by=ana.user_id, retry="none")]
+
+
+@pytest.mark.parametrize("status", ["draft", "running", "pausing", "paused", "cancelling", "cancelled", "deleted"])
+def test_a_campaign_that_has_not_ended_is_left_as_it_is(status: str) -> None:
+    campaign = Campaign(status=status, run_epoch=1)  # type: ignore[arg-type]
+    assert reopen(campaign, taken=DeadLettersTaken(run_epoch=1, count=2)) == []
