@@ -13,8 +13,8 @@ Subject = Literal["campaign", "instance", "dispatch"]
 class Reason(BaseModel):
     """One thing that holds it. `text`: for people. `until` null = depends on an event or a person, not on time.
 
-    `slows`: it goes on, slower. `moves`: what waits goes to other numbers. `instance_ids`: the numbers that it is about. `count` and `limit` are of what the
-    reason names. `by`: the person behind it, null = Pombo itself.
+    `slows`: it goes on, slower. `moves`: what waits goes to other numbers. `instance_ids`: whom it is about.
+    `count` and `limit` are of what the reason names. `by`: the person behind it, null = Pombo itself.
     """
 
     scope: str
