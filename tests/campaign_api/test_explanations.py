@@ -64,6 +64,7 @@ def test_every_reason_that_scheduler_or_sender_give_has_a_sentence() -> None:
         ("campaign_not_running", {"detail": "paused", "by_name": "Ana", "since": NOON}, "Ana paused it since 09:00:00"),
         ("campaign_not_running", {"detail": "failed: plan failed (x)"}, "It stopped: plan failed (x)."),
         ("held", {"detail": "template: natal", "by_name": "Ana"}, "Ana stopped the template natal."),
+        ("held", {"detail": "account", "because": "wrong list"}, "stopped all sending of the account (wrong list)."),
         ("held", {"detail": "everything"}, "Everything is stopped in this installation"),
         ("throttled", {"instance_ids": [ONE], "count": 12.5, "limit": 80, "slows": True}, "Loja 1: slowed down"),
         ("instance_blocked", {"instance_ids": [ONE], "detail": "breaker: credentials"}, "Loja 1: "),
@@ -145,7 +146,7 @@ async def answering(api: Bench, person: Person, *answers: LaneExplained | Sendin
 @pytest.mark.postgres
 async def test_a_paused_campaign_says_by_whom_and_what_else_holds_it(api: Bench, ana: Person) -> None:
     campaign = await ana.campaign(is_draft=False)
-    await ana.client.put("/api/holds", json={"scope": "account", "held": True})
+    await ana.client.put("/api/holds", json={"scope": "account", "held": True, "reason": "wrong list"})
     assert (await ana.client.put(f"/api/campaigns/{campaign['id']}/pause")).status_code == 200
     nobody, until = uuid4(), NOON + timedelta(days=400)
     closed = {"scope": "campaign", "reason": "outside_hours", "until": until.isoformat(), "campaign_id": campaign["id"]}
@@ -159,6 +160,7 @@ async def test_a_paused_campaign_says_by_whom_and_what_else_holds_it(api: Bench,
     ]  # fmt: skip
     paused, held, *_ = shown["reasons"]
     assert paused["by_name"] == held["by_name"] == "Ana"
+    assert held["because"] == "wrong list"
     assert paused["text"].startswith("Ana asked to pause it since ")
     assert shown["waiting"] == 3
     assert shown["summary"].startswith(paused["text"])

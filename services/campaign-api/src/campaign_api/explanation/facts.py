@@ -49,9 +49,9 @@ async def of_holds(
 ) -> list[Reason]:
     """Kill-switches that are set, with who set them and when."""
     templates = {step.template_name for step in definition.steps} if definition is not None else set()
-    wanted = {("account", "")} | {("instance", str(each)) for each in instance_ids}
+    wanted = {("everything", ""), ("account", "")} | {("instance", str(each)) for each in instance_ids}
     wanted |= {("template", name) for name in templates if name is not None}
-    rows = await (await driver(connection)).fetch("SELECT scope, key, set_by, set_at FROM hold WHERE held")
+    rows = await (await driver(connection)).fetch("SELECT scope, key, set_by, set_at, reason FROM hold WHERE held")
     return [
         Reason(
             scope=row["scope"],
@@ -60,6 +60,7 @@ async def of_holds(
             instance_id=UUID(row["key"]) if row["scope"] == "instance" else None,
             by=row["set_by"],
             since=row["set_at"],
+            because=row["reason"] or None,
             told_by="campaign-api",
         )
         for row in rows

@@ -14,7 +14,8 @@ class Reason(BaseModel):
     """One thing that holds it. `text`: for people. `until` null = depends on an event or a person, not on time.
 
     `slows`: it goes on, slower. `moves`: what waits goes to other numbers. `instance_ids`: whom it is about.
-    `count` and `limit` are of what the reason names. `by`: the person behind it, null = Pombo itself.
+    `count` and `limit` are of what the reason names. `by`: the person behind it, null = Pombo itself; `because`: in
+    their own words.
     """
 
     scope: str
@@ -32,6 +33,7 @@ class Reason(BaseModel):
     instance_ids: list[UUID] = []
     by: UUID | None = None
     by_name: str | None = None
+    because: str | None = None
     told_by: Teller = "scheduler"
 
 

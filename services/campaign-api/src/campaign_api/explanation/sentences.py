@@ -21,10 +21,10 @@ _STATUSES = {
     "deleted": "It was deleted.",
 }
 _HOLDS = {
-    "everything": "Everything is stopped in this installation by its operators.",
-    "account": "{by} stopped all sending of the account{since}. Lift the hold to go on.",
-    "instance": "{by} stopped all sending from {numbers}{since}. Lift the hold to go on.",
-    "template": "{by} stopped the template {name}{since}. Lift the hold to go on.",
+    "everything": "Everything is stopped in this installation by its operators{because}.",
+    "account": "{by} stopped all sending of the account{since}{because}. Lift the hold to go on.",
+    "instance": "{by} stopped all sending from {numbers}{since}{because}. Lift the hold to go on.",
+    "template": "{by} stopped the template {name}{since}{because}. Lift the hold to go on.",
 }
 _BLOCKS = {
     "quota": "{numbers}: as many new people as allowed within 24 hours have been written to. Goes on{until}.",
@@ -130,6 +130,7 @@ def sentence(reason: Reason, words: Words) -> str:
         numbers=words.numbers(reason),
         by=reason.by_name or "Pombo",
         since=since,
+        because=f" ({reason.because})" if reason.because else "",
         until=until,
         until_or_person=until or " when a person lifts the hold",
         until_or_answers=until or " once the last answers are in",
