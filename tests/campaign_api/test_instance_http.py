@@ -174,6 +174,27 @@ async def test_health_moves_the_instance(api: Bench, ana: Person) -> None:
     assert (await ana.client.get(url)).json()["status"] == "banned"
 
 
+async def test_what_a_person_set_holds_whatever_the_provider_tells(api: Bench, ana: Person) -> None:
+    instance_id = await ana.instance(limits={"messages_per_second": 33})
+    url = f"/api/instances/{instance_id}"
+    told = {"tier": "TIER_10K", "unique_per_24h": 10_000, "messages_per_second": 80}
+    await hear(api, ana, instance_id, InstanceLimitsChanged(**told, at=utc_now()))
+    shown = (await ana.client.get(url)).json()
+    assert (shown["messaging_tier"], shown["limits"]["unique_per_24h"]) == ("TIER_10K", 10_000)
+    assert (shown["limits"]["messages_per_second"], shown["limits_by_hand"]) == (33, ["messages_per_second"])
+
+    await ana.client.patch(url, json={"messaging_tier": "1"})
+    await hear(api, ana, instance_id, InstanceLimitsChanged(**told, at=utc_now()))
+    shown = (await ana.client.get(url)).json()
+    assert (shown["messaging_tier"], shown["limits"]["unique_per_24h"]) == ("1", 2_000)
+    assert shown["limits_by_hand"] == ["messages_per_second", "tier", "unique_per_24h"]
+
+    await ana.client.patch(url, json={"messaging_tier": None})
+    await hear(api, ana, instance_id, InstanceLimitsChanged(**told, at=utc_now()))
+    shown = (await ana.client.get(url)).json()
+    assert (shown["messaging_tier"], shown["limits"]["messages_per_second"]) == ("TIER_10K", 80)
+
+
 async def test_a_new_number_has_a_warm_up_plan_and_shows_its_day(api: Bench, ana: Person) -> None:
     instance_id = await ana.instance(warm_up={"first_day": 20, "full_per_day": 400})
     url = f"/api/instances/{instance_id}"

@@ -46,6 +46,7 @@ class InstanceConfigured(Event):
     `credentials`: field name -> ciphertext (AES-GCM, associated data account|instance|field).
     `webhook_key_hashes`: SHA-256 hex of the keys accepted now (old and new while rotating).
     `wanted`: what a person asked for; the sender makes it so at the gateway. `wanted_version` counts requests.
+    `limits_by_hand`: what a person set (names of Limits, and "tier"): the provider's word does not change it.
     `created_at`: of the instance; each configuration tells it, because the topic is compacted.
     """
 
@@ -71,6 +72,7 @@ class InstanceConfigured(Event):
     owner_id: UUID | None = None
     created_at: AwareDatetime | None = None
     warm_up: WarmUpPlan | None = None
+    limits_by_hand: tuple[str, ...] = ()
 
 
 class InstanceConnected(Event):

@@ -165,6 +165,13 @@ class Provider(Protocol):
     def build_request(self, message: OutboundMessage, account: Account) -> HttpRequest:
         """The one HTTP request that sends the message. Raises UnsendableMessage."""
 
+    def own_message_id(self, message: OutboundMessage, account: Account) -> str | None:
+        """The provider's message id that the request asks for, where the client may choose it: an uncertain send is
+        then recognised by it."""
+
+    def probe_request(self, account: Account) -> HttpRequest | None:
+        """Asks what changes without a webhook: the gateway's version, the number's limits. None: nothing to ask."""
+
     def read_response(self, status: int, headers: Mapping[str, str], body: bytes) -> SendOutcome:
         """What the answer to that request proves. Never raises."""
 

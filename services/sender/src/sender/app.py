@@ -23,6 +23,7 @@ from sender.instance.care import care_of
 from sender.instance.connections import Connections
 from sender.instance.instances import Instances
 from sender.instance.owners import Owners
+from sender.instance.probes import Probes
 from sender.instance.recoveries import Recoveries
 from sender.instance.signals import Signals
 from sender.lane.circuit import Hosts
@@ -142,6 +143,7 @@ class App:
             relay(self._database, self._producer, schema=SCHEMA, dsn=settings.postgres.dsn, stopping=stopping),
             self._sweeps.run(stopping),
             self._look_ups.run(stopping),
+            Probes(self._database, self._gateway, self._instances, settings.probe_every_s).run(stopping),
             Recoveries(self._database, self._care.warm_up, self._instances.wake.set).run(stopping),
             self._connections.run(stopping, settings.config_poll_s),
             serve_health(settings.health, self.readiness, stopping),

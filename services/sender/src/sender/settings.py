@@ -59,6 +59,7 @@ class Settings(ServiceSettings):
     errors_share: float = Field(0.3, description="share of unexplained errors in what is reported that stops a number")
     errors_least: int = Field(10, description="fewer errors than this stop no number")
     errors_window_s: float = Field(1800.0, description="within which these are counted")
+    probe_every_s: float = Field(21_600.0, description="between two questions to a gateway for its version and limits")
     warm_up_day_s: float = Field(86_400.0, description="length of a day of a number's warm-up")
     warm_up_delivered_share: float = Field(0.7, description="a day with a smaller share delivered slows the warm-up")
     warm_up_answered_share: float = Field(0.01, description="a day with a smaller share answered holds the warm-up")

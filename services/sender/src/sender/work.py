@@ -69,7 +69,7 @@ class Instance:
     """A number as this process uses it. `labelled`: statuses come back with our label, so echoes are not needed.
 
     `quota_limit` None = no limit. `stopped`: why nothing may leave, as one word for the operator.
-    `rests_until`: nothing may leave before.
+    `rests_until`: nothing may leave before. `chooses_ids`: the gateway may honour message ids of ours.
     """
 
     instance_id: UUID
@@ -86,6 +86,7 @@ class Instance:
     stopped: str | None
     revision: int
     rests_until: datetime | None = None
+    chooses_ids: bool = False
 
     def rest_s(self, now: datetime) -> float:
         return 0.0 if self.rests_until is None else max(0.0, (self.rests_until - now).total_seconds())
@@ -129,6 +130,11 @@ def outbound(message: MessageQueued) -> protocol.OutboundMessage:
         client_ref=attempt_label(message.dispatch_id, message.attempt),
         reply_to=message.reply_to,
     )
+
+
+def own_message_id(message: MessageQueued, instance: Instance) -> str | None:
+    """Where the provider lets us choose: what an uncertain send is recognised by."""
+    return instance.provider.own_message_id(outbound(message), instance.account) if instance.chooses_ids else None
 
 
 def to_provider(address: Address) -> protocol.Address:

@@ -9,6 +9,8 @@ class Evolution:
     """`cloud`: the instance speaks to Meta; only reading statuses differs."""
 
     build_request = staticmethod(send.build_request)
+    own_message_id = staticmethod(send.own_message_id)
+    probe_request = staticmethod(instance.probe_request)
     read_response = staticmethod(send.read_response)
     verify = staticmethod(webhook.verify)
     redact = staticmethod(webhook.redact)

@@ -91,6 +91,11 @@ def version_request(account: Account) -> HttpRequest:
     return HttpRequest("GET", f"{account.server_url.rstrip('/')}/", gateway_headers(account))
 
 
+def probe_request(account: Account) -> HttpRequest | None:
+    """The version decides whether ids of ours are honoured, on WhatsApp Web."""
+    return version_request(account) if account.kind == "evolution_web" else None
+
+
 def webhook_requests(account: Account, webhook: WebhookTarget) -> tuple[HttpRequest, ...]:
     body = orjson.dumps({"webhook": _webhook(webhook)})
     return (HttpRequest("POST", gateway_url(account, "webhook/set"), gateway_headers(account), body),)

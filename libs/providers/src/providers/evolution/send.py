@@ -65,9 +65,18 @@ def build_request(message: OutboundMessage, account: Account) -> HttpRequest:
     if message.reply_to:
         body["quoted"] = {"key": {"id": message.reply_to}}
     if verb in _VERBS_WITH_ID and takes_message_id(account):
-        body["messageId"] = message.message_id or derive_message_id(message.client_ref)
+        body["messageId"] = _own_id(message)
     url = gateway_url(account, f"message/{verb}")
     return HttpRequest("POST", url, gateway_headers(account), orjson.dumps(body))
+
+
+def own_message_id(message: OutboundMessage, account: Account) -> str | None:
+    """None too for audio, whose verb does not hand it on."""
+    return _own_id(message) if takes_message_id(account) and message.content.kind != "audio" else None
+
+
+def _own_id(message: OutboundMessage) -> str:
+    return message.message_id or derive_message_id(message.client_ref)
 
 
 def _number(recipient: Address) -> str:

@@ -35,6 +35,11 @@ def state_request(account: Account) -> HttpRequest:
     return HttpRequest("GET", graph_url(account, path), graph_headers(account))
 
 
+def probe_request(account: Account) -> HttpRequest:
+    """Limits grow and shrink by themselves, and not every change is told."""
+    return state_request(account)
+
+
 def connect_requests(account: Account, webhook: WebhookTarget) -> tuple[HttpRequest, ...]:
     return (state_request(account), *webhook_requests(account, webhook))
 

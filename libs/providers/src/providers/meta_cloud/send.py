@@ -160,3 +160,8 @@ def _wait_s(status: int, headers: Mapping[str, str]) -> float | None:
         usage = read_usage(headers)
         wait_s = usage.regain_access_s if usage and usage.regain_access_s else None
     return wait_s
+
+
+def own_message_id(message: OutboundMessage, account: Account) -> None:  # noqa: ARG001
+    """None: the provider alone makes ids."""
+    return

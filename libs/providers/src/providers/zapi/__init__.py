@@ -7,6 +7,8 @@ from providers.zapi import instance, send, webhook
 class ZApi:
     name: ProviderName = "zapi"
     build_request = staticmethod(send.build_request)
+    own_message_id = staticmethod(send.own_message_id)
+    probe_request = staticmethod(instance.probe_request)
     read_response = staticmethod(send.read_response)
     verify = staticmethod(webhook.verify)
     read_webhook = staticmethod(webhook.read_webhook)

@@ -64,6 +64,11 @@ def number_request(account: Account, phone: str) -> HttpRequest:
     return _call(account, "GET", f"phone-exists/{quote(phone, safe='')}")
 
 
+def probe_request(account: Account) -> None:  # noqa: ARG001
+    """None: it has neither versions nor limits to tell."""
+    return
+
+
 def webhook_requests(account: Account, webhook: WebhookTarget) -> tuple[HttpRequest, ...]:
     """One address for all callbacks; the key is in its path, as Z-API signs nothing."""
     body = {"value": webhook.url, "notifySentByMe": True}

@@ -154,3 +154,8 @@ def _without_text(status: int, wait_s: float | None) -> SendOutcome:
     if status in (400, 405, 411, 413, 414, 415, 422):
         return Rejected(f.BAD_REQUEST, str(status))
     return Ambiguous(f"http_{status}_unreadable")
+
+
+def own_message_id(message: OutboundMessage, account: Account) -> None:  # noqa: ARG001
+    """None: the provider alone makes ids."""
+    return

@@ -19,6 +19,10 @@ DEFAULT_SERVERS: dict[ProviderKind, str] = {
     "zapi": "https://api.z-api.io",
 }
 
+# What a tier sets; and the limits that may be none.
+OF_TIER = ("messages_per_second", "tier", "unique_per_24h")
+NULLABLE = ("unique_per_24h", "max_in_flight")
+
 
 @dataclass(frozen=True, slots=True)
 class Sealer:
@@ -71,6 +75,7 @@ def first(
         max_users=wanted.max_users,
         tier=wanted.messaging_tier,
         limits=_limits(limits_of(wanted.messaging_tier), wanted.limits),
+        limits_by_hand=_by_hand((), wanted.messaging_tier, wanted.limits),
         warm_up=_warm_up(wanted.warm_up),
         owner_id=wanted.user_id,
         created_at=created_at,
@@ -103,13 +108,24 @@ def changed(current: InstanceConfigured, change: InstanceChange, sealer: Sealer)
         _must_know(current.provider, change.credentials)
         update["credentials"] = current.credentials | sealer.seal(change.credentials)
     limits = current.limits
+    by_hand = current.limits_by_hand
     if change.messaging_tier is not None:
         update["tier"] = change.messaging_tier
         limits = limits_of(change.messaging_tier, limits)
+    elif "messaging_tier" in given:
+        by_hand = tuple(name for name in by_hand if name not in OF_TIER)  # what the provider tells holds again
+    update["limits_by_hand"] = _by_hand(by_hand, change.messaging_tier, change.limits)
     update["limits"] = _limits(limits, change.limits)
     if "warm_up" in given:
         update["warm_up"] = _warm_up(change.warm_up)
     return current.model_copy(update=update)
+
+
+def _by_hand(before: tuple[str, ...], tier: str | None, change: LimitsChange | None) -> tuple[str, ...]:
+    """What a person has set by now; sorted, so that setting it again changes nothing."""
+    given = change.model_dump(exclude_unset=True) if change is not None else {}
+    named = {name for name, value in given.items() if value is not None or name in NULLABLE}
+    return tuple(sorted({*before, *named, *(OF_TIER if tier is not None else ())}))
 
 
 def _warm_up(wanted: WarmUp | None) -> WarmUpPlan | None:
@@ -120,9 +136,8 @@ def _limits(limits: Limits, change: LimitsChange | None) -> Limits:
     """null means no limit for the two that may have none, and leaves the others alone."""
     if change is None:
         return limits
-    nullable = ("unique_per_24h", "max_in_flight")
     given = change.model_dump(exclude_unset=True).items()
-    return limits.model_copy(update={name: value for name, value in given if value is not None or name in nullable})
+    return limits.model_copy(update={name: value for name, value in given if value is not None or name in NULLABLE})
 
 
 def _must_know(provider: ProviderKind, credentials: Mapping[str, str]) -> None:

@@ -134,13 +134,18 @@ def note_lost(instance: Instance, status: Literal["banned", "disconnected"]) -> 
 def note_limits(
     instance: Instance, *, tier: str | None, unique_per_24h: int | None, messages_per_second: float | None
 ) -> list[InstanceConfigured]:
-    """What the provider told holds until a person sets something else."""
+    """What the provider told holds, except for what a person set."""
     configuration = instance.configuration
     if configuration is None or configuration.deleted:
         return []
+    by_hand = configuration.limits_by_hand
     told = {"unique_per_24h": unique_per_24h, "messages_per_second": messages_per_second}
-    limits = configuration.limits.model_copy(update={name: value for name, value in told.items() if value is not None})
-    changed = configuration.model_copy(update={"limits": limits, "tier": tier or configuration.tier})
+    kept = {name: value for name, value in told.items() if value is not None and name not in by_hand}
+    if tier is not None and "tier" not in by_hand:
+        changed = configuration.model_copy(update={"tier": tier})
+    else:
+        changed = configuration
+    changed = changed.model_copy(update={"limits": configuration.limits.model_copy(update=kept)})
     return [] if changed == configuration else [changed]
 
 

@@ -87,6 +87,9 @@ class NewInstance(_Request):
 
 
 class InstanceChange(_Request):
+    """What is given changes. Limits and a tier that are given hold whatever the provider tells; `messaging_tier` null
+    lets its word hold again."""
+
     name: Name | None = None
     server_url: ServerUrl | None = None
     phone_number: Phone | None = None
@@ -160,6 +163,7 @@ class Instance(BaseModel):
     current_users: int
     messaging_tier: str | None
     limits: Limits
+    limits_by_hand: list[str]
     warm_up: WarmUpPlan | None
     warming_up: WarmingUp | None
     throttled_rate: float | None
@@ -195,6 +199,7 @@ def shown(row: Any, configuration: InstanceConfigured, current_users: int = 0) -
         current_users=current_users,
         messaging_tier=configuration.tier,
         limits=configuration.limits,
+        limits_by_hand=list(configuration.limits_by_hand),
         warm_up=configuration.warm_up,
         warming_up=WarmingUp.model_validate_json(row["warming_up"]) if row["warming_up"] else None,
         throttled_rate=row["throttled_rate"],

@@ -22,7 +22,8 @@ WEB_KINDS = frozenset({"evolution_web", "zapi"})
 
 _REVISIONS = "SELECT instance_id, revision FROM instance"
 _CHANGED = """
-SELECT instance_id, account_id, config, revision, stopped_reason, CASE WHEN resting THEN rest_until END AS rests_until
+SELECT instance_id, account_id, config, revision, stopped_reason, gateway_version,
+       CASE WHEN resting THEN rest_until END AS rests_until
 FROM instance WHERE instance_id = ANY($1)
 """
 
@@ -77,7 +78,7 @@ class Instances:
         limits = config.limits
         stopped: str | None = _stopped(config) or row["stopped_reason"]
         try:
-            account = self.account(row["account_id"], row["instance_id"], config)
+            account = self.account(row["account_id"], row["instance_id"], config, row["gateway_version"])
         except UnreadableSecret as error:
             log.error("credentials_unreadable", instance_id=str(row["instance_id"]), error=str(error))
             account, stopped = Account(kind=config.provider), "credentials_unreadable"
@@ -98,6 +99,7 @@ class Instances:
             stopped=stopped,
             revision=row["revision"],
             rests_until=row["rests_until"],
+            chooses_ids=account.gateway_version is not None,
         )
 
     def _in_flight_max(self, config: InstanceConfigured, per_second: float) -> int:
@@ -108,7 +110,9 @@ class Instances:
             return 1
         return max(self._settings.in_flight_min, ceil(per_second * self._settings.latency_headroom_s))
 
-    def account(self, account_id: UUID, instance_id: UUID, config: InstanceConfigured) -> Account:
+    def account(
+        self, account_id: UUID, instance_id: UUID, config: InstanceConfigured, gateway_version: str | None = None
+    ) -> Account:
         """The provider's view of an instance, credentials in clear. Raises UnreadableSecret."""
         return Account(
             kind=config.provider,
@@ -116,6 +120,7 @@ class Instances:
             phone_number_id=config.phone_number_id,
             instance_name=config.gateway_instance,
             phone_number=config.phone_number,
+            gateway_version=gateway_version,
             credentials={
                 field: self._secrets.open(sealed, account_id=account_id, instance_id=instance_id, field=field)
                 for field, sealed in config.credentials.items()

@@ -44,7 +44,7 @@ WHERE i.config <> excluded.config
 RETURNING old.stopped_reason AS before, new.stopped_reason AS after, new.resting
 """
 # What changes in a configuration without a person: the provider told it.
-TOLD = ["limits", "tier", "phone_number"]
+TOLD = ["limits", "limits_by_hand", "tier", "phone_number"]
 STOP = """
 UPDATE instance SET stopped_reason = $2, stopped_at = now(), revision = revision + 1
 WHERE instance_id = $1 AND stopped_reason IS DISTINCT FROM $2

@@ -16,7 +16,7 @@ from sender.ledger import delivery
 from sender.ledger.delivery import Admission, GateKey, Intend, Limiter, Loaded
 from sender.ledger.loading import Locked, QuotaKey, load, quota_key
 from sender.settlement.reconcile import hash_text
-from sender.work import Group
+from sender.work import Group, own_message_id
 
 _MAKE_GATES = """
 INSERT INTO gate (scope, key) SELECT * FROM unnest($1::text[], $2::text[]) AS k(scope, key) ORDER BY scope, key
@@ -43,19 +43,21 @@ WITH limiters AS (
   WHERE o.instance_id = k.instance_id
 )
 INSERT INTO attempt AS a (account_id, dispatch_id, attempt, release, instance_id, campaign_id, run_epoch, epoch,
-  recipient_key, text_hash, state, intent_at, times_out_at, quota_scope, may_duplicate, traceparent, queued)
+  recipient_key, text_hash, state, intent_at, times_out_at, quota_scope, may_duplicate, traceparent, queued,
+  provider_message_id)
 SELECT account_id, dispatch_id, attempt, release, instance_id, campaign_id, run_epoch, epoch, recipient_key, text_hash,
-  'intent', now(), now() + make_interval(secs => times_out_s), quota_scope, may_duplicate, traceparent, queued
+  'intent', now(), now() + make_interval(secs => times_out_s), quota_scope, may_duplicate, traceparent, queued, own_id
 FROM unnest($3::uuid[], $4::uuid[], $5::int[], $6::int[], $7::uuid[], $8::uuid[], $9::int[], $10::bigint[],
-  $11::text[], $12::bigint[], $13::float8[], $14::text[], $15::bool[], $16::text[], $17::bytea[], $18::bool[])
+  $11::text[], $12::bigint[], $13::float8[], $14::text[], $15::bool[], $16::text[], $17::bytea[], $18::bool[],
+  $19::text[])
   AS k(account_id, dispatch_id, attempt, release, instance_id, campaign_id, run_epoch, epoch, recipient_key,
-       text_hash, times_out_s, quota_scope, may_duplicate, traceparent, queued, retaken)
+       text_hash, times_out_s, quota_scope, may_duplicate, traceparent, queued, retaken, own_id)
 ORDER BY dispatch_id, attempt
 ON CONFLICT (account_id, dispatch_id, attempt) DO UPDATE
 SET release = excluded.release, instance_id = excluded.instance_id, run_epoch = excluded.run_epoch,
     epoch = excluded.epoch, state = 'intent', intent_at = excluded.intent_at, times_out_at = excluded.times_out_at,
     quota_scope = excluded.quota_scope, queued = excluded.queued, returned = false, reason = NULL, not_before = NULL,
-    outcome_at = NULL, traceparent = excluded.traceparent
+    outcome_at = NULL, traceparent = excluded.traceparent, provider_message_id = excluded.provider_message_id
 WHERE (a.state = 'not_sent' AND a.returned AND a.release < excluded.release)
    OR (a.state = 'intent' AND a.instance_id = excluded.instance_id AND a.epoch = excluded.epoch
        AND a.release = excluded.release)
@@ -138,7 +140,7 @@ async def _write(
                     message.campaign_id, message.run_epoch, group.epoch, work.recipient,
                     None if instance.labelled else hash_text(message.content.text), times_out_s,
                     instance.quota_scope if decision.charged else None, message.may_duplicate, work.traceparent,
-                    work.value, work.retaken,
+                    work.value, work.retaken, own_message_id(message, instance),
                 ))  # fmt: skip
     if not rows:
         return frozenset()

@@ -26,7 +26,8 @@ from sender.work import Work
 # is of a person who asked to be forgotten meanwhile (see erasure).
 _RECORD = """
 UPDATE attempt a
-SET state = k.state, provider_message_id = CASE WHEN a.recipient_key <> '' THEN k.provider_message_id END,
+SET state = k.state, provider_message_id = CASE WHEN a.recipient_key <> '' THEN
+      coalesce(k.provider_message_id, a.provider_message_id) END,
     address = CASE WHEN a.recipient_key <> '' THEN k.address END, reason = k.reason,
     returned = k.returned, counts = k.counts, code = k.code,
     detail = CASE WHEN a.recipient_key <> '' THEN k.detail ELSE '' END,

@@ -119,8 +119,6 @@ async def apply(connection: AsyncConnection, reports: Sequence[Report], now: dat
             if entry is None or entry[0][0] != report.account_id:
                 keep.append(report)
                 continue
-            if report.fact == "echo":
-                continue
             key, state, delivered = entry
         match weigh(state, delivered, report.fact):
             case "settles":
