@@ -14,7 +14,19 @@ import psutil
 from rich.console import Console
 
 from pombo.backing import BackingUnavailable
-from pombo.bench import pacing, pausing, planning, rebuilding, recovery, sending, stage, starting, watching, webhooks
+from pombo.bench import (
+    fairness,
+    pacing,
+    pausing,
+    planning,
+    rebuilding,
+    recovery,
+    sending,
+    stage,
+    starting,
+    watching,
+    webhooks,
+)
 from pombo.bench.baselines import comparing
 from pombo.bench.figures import Figure
 from pombo.bench.running import QUIET, Bench, BenchWishes
@@ -59,6 +71,7 @@ GROUPS = {
     "starting": Group(starting.FIGURES, starting.measure),
     "pausing": Group(pausing.FIGURES, pausing.measure),
     "pacing": Group(pacing.FIGURES, pacing.measure),
+    "fairness": Group(fairness.FIGURES, fairness.measure),
     "planning": Group(planning.FIGURES, planning.measure),
     "webhooks": Group(webhooks.FIGURES, webhooks.measure),
     "recovery": Group(recovery.FIGURES, recovery.measure),

@@ -41,6 +41,10 @@ GOALS = {
     "webhook_p99_ms_at_3000_rps": Goal(50, 20, "lower"),
     "status_visible_p99_ms": Goal(2000, 500, "lower"),
     "start_to_first_send_p99_ms": Goal(2000, 500, "lower"),
+    "small_tenant_delay_ratio": Goal(2, 1.2, "lower"),
+    "small_campaign_delay_ratio_same_number": Goal(2.2, 2.0, "lower"),  # its share is half of the number
+    "healthy_number_delay_ratio": Goal(1.2, 1.05, "lower"),
+    "answer_p99_ms_beside_campaign": Goal(2000, 500, "lower"),
     "plan_recipients_per_second": Goal(16_700, 40_000, "higher"),  # a million in 60 s, in 25 s
     "pause_ack_p99_ms": Goal(2000, 500, "lower"),
     "sends_after_pause_ack": Goal(0, 0, "lower"),

@@ -40,6 +40,10 @@ class Simulator:
     def set_faults(self, **faults: Any) -> None:
         self._json("PUT", "/faults", json=faults)
 
+    def write_in(self, number: str, phone: str, text: str) -> None:
+        """A person writes to the number."""
+        self._json("POST", "/inbound", json={"number": number, "phone": phone, "text": text})
+
     def stats(self) -> Any:
         """Tallies; also flushes the witness log."""
         return self._json("GET", "/stats")
