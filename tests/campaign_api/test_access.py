@@ -83,6 +83,7 @@ ROLES = {
     "GET /api/whatsapp/queue/stats": "operator",
     "POST /api/whatsapp/queue/stats": "supervisor",
     "POST /api/whatsapp/queue/dead-letters/preview": "operator",
+    "GET /api/whatsapp/queue/unresolved": "operator",
     "POST /api/whatsapp/queue/unresolved/{dispatch_id}": "supervisor",
     "GET /api/whatsapp/queue/explain": "operator",
     "GET /api/campaigns/{campaign_id}/explain": "operator",

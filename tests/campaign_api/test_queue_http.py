@@ -66,3 +66,32 @@ async def test_a_queue_tells_its_length_age_rate_and_window(api_database: Databa
     assert figures["status"] == "draft"
     assert (await ana.client.get(f"/api/whatsapp/queue/stats?instanceId={uuid4()}")).json()["instances"] == []
     assert (await rival.client.get("/api/whatsapp/queue/stats")).json()["instances"] == []
+
+
+async def test_what_nobody_knows_is_listed_page_by_page_and_decided(
+    api_database: Database, ana: Person, rival: Person
+) -> None:
+    campaign = await ana.campaign()
+    instance_id = UUID(campaign["api_config_id"])
+    made = [uuid4() for _ in range(3)]
+    for number, dispatch_id in enumerate((*made, uuid4())):
+        await write(
+            api_database,
+            "INSERT INTO projections_g1.dispatch (account_id, id, subject_id, step, instance_id, attempt, state,"
+            " reason, changed_at) VALUES ($1, $2, $3, 0, $4, 1, $5, 'no_evidence', $6)",
+            ana.account_id, dispatch_id, UUID(campaign["id"]), instance_id, "unresolved" if number < 3 else "accepted",
+            NOW - timedelta(minutes=60 - number),
+        )  # fmt: skip
+    first = await ana.client.get("/api/whatsapp/queue/unresolved?limit=2")
+    rest = await ana.client.get(first.headers["Link"].split(">")[0].lstrip("<"))
+    assert [row["id"] for row in first.json() + rest.json()] == [str(one) for one in made]
+    assert first.json()[0]["instance_id"] == str(instance_id)
+    assert "Link" not in rest.headers
+    other = await ana.client.get(f"/api/whatsapp/queue/unresolved?campaign_id={uuid4()}")
+    assert other.json() == []
+    assert (await rival.client.get("/api/whatsapp/queue/unresolved")).json() == []
+
+    decided = await ana.client.post(f"/api/whatsapp/queue/unresolved/{made[0]}", json={"decision": "was_sent"})
+    assert decided.status_code == 200
+    unknown = await rival.client.post(f"/api/whatsapp/queue/unresolved/{made[1]}", json={"decision": "was_sent"})
+    assert unknown.status_code == 404

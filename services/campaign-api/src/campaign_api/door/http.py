@@ -19,7 +19,7 @@ from campaign_api.identity import administration
 from campaign_api.identity import http as identity
 from campaign_api.instance import http as instances
 from campaign_api.live import http as live
-from campaign_api.operation import dead_letters, holds
+from campaign_api.operation import dead_letters, holds, unresolved
 from campaign_api.operation import http as operations
 from campaign_api.upload import http as uploads
 from chassis.health import Readiness, render_metrics
@@ -36,6 +36,7 @@ ROUTERS = (
     conversations.router,
     desk.router,
     operations.router,
+    unresolved.router,
     dead_letters.router,
     holds.router,
     explanations.router,
