@@ -104,6 +104,25 @@ async def test_what_was_kept_counts_before_a_failure_that_comes_after_it(ledger:
     assert await ledger.outbox() == []
 
 
+async def test_what_was_kept_counts_also_if_its_message_became_known_this_moment(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    epoch = await ledger.own()
+    now = datetime.now(UTC)
+    web, message = number(labelled=False), queued(1)
+    await ledger.intend([message], epoch, web)
+    await ledger.report(Report(ACCOUNT, NUMBER, "3EB0D", "delivered", now, now))
+    look_up = evidence._by_provider_id
+
+    async def look_up_after_the_outcome(*given: Any) -> Any:
+        await ledger.record([message], epoch, WasAccepted("3EB0D", by="answer"))
+        return await look_up(*given)
+
+    monkeypatch.setattr(evidence, "_by_provider_id", look_up_after_the_outcome)
+    await ledger.report(Report(ACCOUNT, NUMBER, "3EB0D", "failed", now, now, failure="cause_lost"))
+    assert await ledger.states() == {"accepted": 1}
+
+
 async def test_silence_ends_unresolved_and_evidence_still_counts_after_it(ledger: Ledger) -> None:
     epoch = await ledger.own()
     await ledger.intend([queued(1)], epoch)

@@ -100,13 +100,14 @@ async def apply(connection: AsyncConnection, reports: Sequence[Report], now: dat
     """Settles what the reports prove; keeps those without a label that fit nothing yet."""
     raw = await driver(connection)
     consequences: list[Consequence] = []
-    if any(report.fact == "failed" and report.key is None for report in reports):
-        # What came before it and was kept, because nobody knew whose it was, may show that the message had arrived.
-        consequences += await fit_kept(connection, now)
     findings: list[tuple[Key, Finding]] = []
     arrived: set[Key] = set()
     known = await _by_label(raw, {report.key for report in reports if report.key is not None})
     bound = await _by_provider_id(raw, [report for report in reports if report.key is None])
+    if any(report.fact == "failed" and report.key is None for report in reports):
+        # What came before it and was kept, because nobody knew whose it was, may show that the message had arrived.
+        # After the look at whose it is, which may have been written this moment: `settle` sees what this finds.
+        consequences += await fit_kept(connection, now)
     keep: list[Report] = []
     for report in reports:
         key = report.key
