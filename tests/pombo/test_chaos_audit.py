@@ -1,7 +1,9 @@
 """I1 to I14 over several campaigns: a clean run holds, and each doctored log breaks the promise that it should."""
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +13,8 @@ from chaotic_run import ChaoticRun, kept_facts
 from contracts import ids
 from pombo.audit.ledger import Intent, Recovery
 from pombo.audit.witness import read_witness
+from pombo.chaos.verdict import audit_run
+from pombo.stack import RunFolder
 from witnessed_run import CAMPAIGN, NOON_MS, PEOPLE, SECOND_NS, message_id
 
 ALL = [f"I{number}" for number in range(1, 15)]
@@ -228,3 +232,29 @@ def test_an_answered_request_is_known_from_the_log(chaotic: ChaoticRun) -> None:
         '{"event": "request_closed", "request": 2, "how": "client_gone"}',
     ]
     assert read_witness(lines).answered == frozenset({1})
+
+
+def _written(chaotic: ChaoticRun, path: Path) -> RunFolder:
+    """The files that a run leaves, as `pombo audit` reads them."""
+    folder = RunFolder(path).make()
+    facts = asdict(chaotic.facts) | {"raw_counts": chaotic.run.answers["raw_counts"], "ambiguous": {}}
+    answers = {name: chaotic.run.answers[name] for name in ("statistics", "recipients")}
+    closed = [
+        {"event": "request_closed", "request": send["request"], "how": "answered"} for send in chaotic.run.sends()
+    ]
+    (folder.path / "facts.json").write_text(json.dumps(facts))
+    (folder.path / "plans.json").write_text(json.dumps([chaotic.run.plan]))
+    folder.answers.write_text(json.dumps([answers]))
+    folder.witness.write_text("".join(json.dumps(fact) + "\n" for fact in [*chaotic.run.witness, *closed]))
+    folder.clock.write_text("".join(json.dumps(fact) + "\n" for fact in chaotic.run.clock))
+    return folder
+
+
+def test_a_run_is_audited_from_its_files_alone(chaotic: ChaoticRun, tmp_path: Path) -> None:
+    findings, told = audit_run(_written(chaotic, tmp_path / "kept"))
+    assert {finding.number for finding in findings if not finding.holds} == set()
+    assert (told.messages, told.lost) == (4, 0)
+    _send_twice(chaotic)
+    findings, told = audit_run(_written(chaotic, tmp_path / "doctored"))
+    assert {finding.number for finding in findings if not finding.holds} == {"I2"}
+    assert told.duplicates_unnamed == 1
