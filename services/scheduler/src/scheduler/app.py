@@ -14,6 +14,7 @@ from scheduler.campaign.runs import Definitions
 from scheduler.campaign.timers import Timers
 from scheduler.campaign.upkeep import Upkeep
 from scheduler.consumers import Consumer, Consumers
+from scheduler.health_line import tell_health
 from scheduler.lane.explanations import Explanations
 from scheduler.lane.outlooks import Outlooks
 from scheduler.lane.publication import Publication
@@ -83,6 +84,7 @@ class Scheduler:
                     "plans": self.worker.run_plans(stopping),
                     "sweeps": self.worker.run_sweeps(stopping),
                     "publisher": self.worker.publish_releases(stopping),
+                    "health line": tell_health(self.database, stopping),
                 },
             )
         finally:

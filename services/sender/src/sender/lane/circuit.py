@@ -50,6 +50,11 @@ class Circuit:
     def host(self) -> breaker.State:
         return breaker.CLOSED if self._key is None else self._hosts.get(self._key).state
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anything less than everything may go."""
+        return not (isinstance(self.own, breaker.Closed) and isinstance(self.host, breaker.Closed))
+
     def meet(self, instance: Instance) -> None:
         """The number as it is configured now: its address may have changed."""
         self._key = (instance.account_id, *host_of(instance))
