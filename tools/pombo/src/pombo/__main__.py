@@ -9,7 +9,7 @@ import httpx
 import typer
 from rich.console import Console
 
-from pombo import campaigns, why
+from pombo import campaigns, queue, why
 from pombo.audit.report import Incomplete, audit_folder, exit_code, print_findings
 from pombo.backing import BackingUnavailable
 from pombo.client.api import Refused
@@ -21,6 +21,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 payloads_app = typer.Typer(no_args_is_help=True, help="Provider payloads.")
 app.add_typer(payloads_app, name="payloads")
 app.add_typer(campaigns.app, name="campaign")
+app.add_typer(queue.app, name="queue")
+app.add_typer(queue.holds_app, name="hold")
 app.add_typer(why.app, name="why")
 app.command("login")(campaigns.login)
 EXPECTED = (BackingUnavailable, StackFailed, Stuck, Refused, Incomplete, NotSignedIn, httpx.ConnectError)
