@@ -133,8 +133,12 @@ class Worker:
     async def plan(self) -> None:
         self._signals.plan.clear()
         await self._planning.discover()
-        while await self._planning.plan_page() or await self._chores.do_page() or await self._moves.move_page():
+        # A page of each in turn: one account's million is not in the way of what others start, cancel or lost.
+        while any([await self._planning.plan_page(), await self._chores.do_page(), await self._moves.move_page()]):
             self._signals.wake.set()
+            if self._signals.plan.is_set():
+                self._signals.plan.clear()
+                await self._planning.discover()
 
     async def sweep(self) -> None:
         await self._timers.report_due_campaigns()
