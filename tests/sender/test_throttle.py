@@ -15,6 +15,7 @@ from sender.lane.throttle import (
     count_ahead,
     count_ready,
     emptied,
+    leave_room,
     replay,
     size_pair_rate,
     size_rate,
@@ -40,6 +41,14 @@ def departures(rate: Rate, arrivals: list[float], tat_s: float = 0.0) -> list[fl
         tat_s = turn.tat_s
         left.append(turn.at_s)
     return left
+
+
+@given(limit=st.sampled_from([20.0, 80.0, 1000.0]), received=st.floats(0, 2000), more=st.floats(0, 100))
+def test_what_a_number_receives_leaves_it_less_and_never_nothing(limit: float, received: float, more: float) -> None:
+    left = leave_room(limit, received)
+    assert 0.2 * limit <= left <= limit
+    assert leave_room(limit, received + more) <= left
+    assert left + received <= limit + 0.5 or left == 0.2 * limit
 
 
 @given(limit=limits, target=limits, burst=st.integers(1, 200), arrivals=gaps, spread=st.data())

@@ -35,6 +35,7 @@ from contracts.operations import ExplainRequested, HoldSet, UnresolvedDecided
 from contracts.progress import HoldTaken
 from contracts.statuses import StatusReceived
 from sender import gates
+from sender.instance import inbound as inbound_rates
 from sender.instance import stops, warming
 from sender.instance.signals import Signals
 from sender.instance.warm_up import Policy
@@ -183,6 +184,7 @@ class Evidence:
         reports: list[Report] = []
         traffic: dict[UUID, tuple[UUID, datetime]] = {}
         inbound: dict[tuple[UUID, UUID, str], datetime] = {}
+        received_by: Counter[UUID] = Counter()
         labels: dict[str | None, tuple[UUID, int] | None] = {None: None}
         for received in batch:
             account_id, at, event = received.envelope.account_id, received.envelope.time, received.event
@@ -197,10 +199,15 @@ class Evidence:
                 reports.append(_status(account_id, event, at, labels[label]))
             elif event.direction == "out":
                 reports.append(_echo(account_id, event))
-            elif (key := recipient_key(event.chat)) and event.chat.group is None:
+            else:
+                received_by[event.instance_id] += 1
+                key = recipient_key(event.chat)
+                if not key or event.chat.group is not None:
+                    continue
                 place = (account_id, event.instance_id, key)
                 inbound[place] = max(inbound.get(place, event.message_at), event.message_at)
         await evidence.note_traffic(raw, traffic)
+        await inbound_rates.note(raw, received_by)
         await evidence.open_windows(raw, inbound)
         now = utc_now()
         answers = Counter((instance_id, account_id) for account_id, instance_id, _ in inbound)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import ceil
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,8 @@ from chassis.telemetry import log
 from contracts.instances import InstanceConfigured
 from providers.protocol import Account
 from providers.registry import PROVIDERS
-from sender.lane.throttle import size_pair_rate, size_rate
+from sender.instance import inbound
+from sender.lane.throttle import Rate, leave_room, size_pair_rate, size_rate
 from sender.settings import Settings
 from sender.work import Instance
 
@@ -36,6 +38,7 @@ class Instances:
         self._secrets = secrets
         self._settings = settings
         self._known: dict[UUID, Instance] = {}
+        self._inbound: dict[UUID, float] = {}
         self.wake = asyncio.Event()
 
     def get(self, instance_id: UUID) -> Instance | None:
@@ -69,9 +72,26 @@ class Instances:
                 if key not in self._known or self._known[key].revision != revision
             ]
             rows = await raw.fetch(_CHANGED, wanted) if wanted else []
+            self._inbound = await inbound.read(raw)
         for row in rows:
             self._known[row["instance_id"]] = self._read(row)
-        return wanted
+        return [*wanted, *self._make_room()]
+
+    def _make_room(self) -> list[UUID]:
+        """The numbers whose rate is another, because they receive more or less than before."""
+        others = []
+        for instance_id, instance in self._known.items():
+            rate = self._rate(instance_id, instance.config)
+            if rate != instance.rate:
+                self._known[instance_id] = replace(instance, rate=rate)
+                others.append(instance_id)
+        return others
+
+    def _rate(self, instance_id: UUID, config: InstanceConfigured) -> Rate:
+        limits = config.limits
+        received = 0.0 if config.provider in WEB_KINDS else self._inbound.get(instance_id, 0.0)
+        limit = leave_room(limits.messages_per_second, received)
+        return size_rate(limit, limits.target_per_second, limits.burst, self._settings.jitter_s)
 
     def _read(self, row: Any) -> Instance:
         config = read_config(row["config"])
@@ -82,7 +102,7 @@ class Instances:
         except UnreadableSecret as error:
             log.error("credentials_unreadable", instance_id=str(row["instance_id"]), error=str(error))
             account, stopped = Account(kind=config.provider), "credentials_unreadable"
-        rate = size_rate(limits.messages_per_second, limits.target_per_second, limits.burst, self._settings.jitter_s)
+        rate = self._rate(row["instance_id"], config)
         portfolio = config.portfolio_id
         return Instance(
             instance_id=row["instance_id"],

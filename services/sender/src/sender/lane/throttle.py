@@ -13,6 +13,11 @@ from typing import NamedTuple
 # more than twenty messages at once would only add jitter at the provider.
 TOLERANCE_SHARE = 0.03
 TOLERANCE_MAX = 20
+# Inbound messages: below so many a second they are noise; what was measured lately is a little behind; and so much of
+# the limit is ours in any case.
+NOTICED_PER_S = 0.5
+INBOUND_MARGIN = 1.2
+LEFT_SHARE = 0.2
 # Keeps (W + tau + J) / T strictly below N in floating point too.
 SLACK = 1e-3
 # Intents that a killed process had committed and not sent end uncertain: eight at most, and more only where a number
@@ -54,6 +59,14 @@ def size_rate(limit_per_s: float, target_per_s: float, burst: float, jitter_s: f
     room = count - SLACK - per_second * (window_s + jitter_s)
     extra = min(max(0.0, burst - 1), room)
     return Rate(interval_s=1.0 / per_second, tolerance_s=extra / per_second)
+
+
+def leave_room(limit_per_s: float, inbound_per_s: float) -> float:
+    """What is left of a limit that counts inbound messages too: in steps of a message a second, so that it seldom
+    changes; a flood from outside never silences the number."""
+    if inbound_per_s < NOTICED_PER_S:
+        return limit_per_s
+    return max(limit_per_s * LEFT_SHARE, limit_per_s - ceil(inbound_per_s * INBOUND_MARGIN))
 
 
 def size_pair_rate(per_minute: float, burst: int, jitter_s: float) -> Rate:
