@@ -73,7 +73,7 @@ def bench(
     rows: Annotated[int, typer.Option(min=100, help="imported and planned")] = 100_000,
     only: Annotated[list[str] | None, typer.Option(help="groups or figures by name, may be repeated")] = None,
 ) -> None:
-    """One JSON line per figure: name, value, unit, conditions. Everything takes less than twenty minutes."""
+    """One JSON line per figure: name, value, unit, conditions."""
     from pombo.bench.bench import bench as run_bench
     from pombo.bench.running import BenchWishes
 

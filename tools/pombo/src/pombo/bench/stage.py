@@ -23,7 +23,7 @@ from pombo.stack.stack import SIMULATOR
 
 FIGURES = ("send_stage_messages_per_second_60ms",)
 NUMBERS = 8
-PER_WINDOW_S = 500  # messages queued for each second of a window
+PER_WINDOW_S = 300  # messages queued for each second of a window
 EDGE = 0.1  # of the arrivals, at both ends: ramping up and running dry
 WITHIN_S = 300.0
 BATCH = 2000
