@@ -143,7 +143,7 @@ async def test_an_unpaid_instance_refuses_and_still_hears(simulated: Simulator, 
         ("01", "Phone number does not exist", None),
         ("02", "Phone number does not exist", None),
         ("28", "The message was not sent due to a likely shadow ban", "SHADOW_BAN"),
-        ("03", "Whatsapp rejected sending this message", None),
+        ("03", "Phone number does not exist", None),
     ],
 )
 async def test_failures_show_in_the_delivery_callback_only(

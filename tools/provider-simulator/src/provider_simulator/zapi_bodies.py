@@ -98,7 +98,9 @@ def delivery(number: Number, message: Message, at_ms: int, code: int | None) -> 
         "momment": at_ms, "type": "DeliveryCallback",
     }  # fmt: skip
     if code is not None:
-        body["error"] = DELIVERY_ERRORS.get(code, "Whatsapp rejected sending this message")
+        # Meta's other reasons have no word of their own here; what Z-API says of a refusal that is not the person's
+        # ("Whatsapp rejected sending this message") is about the number.
+        body["error"] = DELIVERY_ERRORS.get(code, DELIVERY_ERRORS[131026])
         if code == 131048:
             body["errorCode"] = "SHADOW_BAN"
     return body
