@@ -132,7 +132,7 @@ def short() -> dict[str, tuple[Fault, ...]]:
         "sender": (Kill(Service.SENDER.value, while_open=True), Pause(2.0)),
         "stores": (Kill(KAFKA), Kill(POSTGRES)),
         "services": (
-            Crash(Service.SCHEDULER.value, "release_committed", 2),
+            Crash(Service.SCHEDULER.value, "release_committed"),
             Kill(Service.WEBHOOK_INGEST.value, down_s=1.0),
             Kill(Service.PROJECTIONS.value),
         ),
