@@ -10,6 +10,7 @@ from pombo.bench import webhook_load
 from pombo.bench.arrivals import Arrivals, by_number, by_text
 from pombo.bench.bench import GROUPS, UnknownName, chosen
 from pombo.bench.figures import Figure, Yardstick
+from pombo.bench.running import planned_count
 
 
 def test_without_a_name_everything_is_measured_in_order() -> None:
@@ -58,6 +59,11 @@ def test_the_yardstick_tells_what_was_sampled_since_it_was_asked_last() -> None:
     yardstick.sample()
     assert yardstick.conditions()["yardstick_us"] > 0
     assert yardstick.conditions() == {}
+
+
+def test_what_was_delivered_and_read_is_counted_once() -> None:
+    counts = {"pending": 5, "queued": 2, "sent": 3, "delivered": 3, "read": 2, "failed": 1, "unresolved": 0}
+    assert planned_count({"dispatches": counts}) == 11
 
 
 def opened(at_ns: int, number: str, text: str) -> str:
