@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
@@ -13,8 +13,17 @@ from backing import MakeDatabase
 from chassis.kafka import outgoing
 from contracts import topics
 from contracts.campaigns import CampaignPausing
+from contracts.envelope import Event
 from contracts.ids import message_id
-from contracts.instances import BreakerClosed, BreakerOpened, InstanceRateRestored, InstanceThrottled
+from contracts.instances import (
+    BreakerClosed,
+    BreakerOpened,
+    InstanceConfigured,
+    InstanceRateRestored,
+    InstanceThrottled,
+    WarmUpChanged,
+    WarmUpPlan,
+)
 from contracts.messages import (
     MessageAmbiguous,
     MessageFailed,
@@ -24,6 +33,7 @@ from contracts.messages import (
 )
 from contracts.progress import GateClosed
 from contracts.statuses import StatusReceived
+from contracts.topics import Topic
 from sender_parts import ACCOUNT, configured, migrated, most_in_window, rows
 from sender_stage import add_number, staged
 from simulated_providers import eventually
@@ -212,7 +222,7 @@ async def test_a_throttled_number_slows_down_and_its_next_owner_knows(make_stage
 async def test_a_number_that_its_provider_limits_rests_and_goes_on_by_itself(make_stage: Callable[..., Any]) -> None:
     """131048 in an answer of one number, in a status of another; a killed sender forgets neither."""
     refused = {"rejected_share": 1.0, "rejected_code": 131048}
-    async with make_stage(RESTS_S="[12]") as stage:
+    async with make_stage() as stage:
         answered = await add_number(stage, faults=refused, messages_per_second=20)
         reported = await add_number(stage, messages_per_second=20)
         first = stage.senders.start()
@@ -249,6 +259,43 @@ async def test_a_number_that_its_provider_limits_rests_and_goes_on_by_itself(mak
         assert all(event.not_before is not None for event in stage.of(MessageReturned))
         assert len(stage.simulator.lines("request_open")) == before
 
+        await rows(stage.database.admin_dsn, "UPDATE instance SET rest_until = now()")  # the hour is over
         await eventually(lambda: len(stage.of(BreakerClosed)) >= 2, deadline_s=180)
         later = {str(key) for key in await stage.queue(reported, 10)}
         await eventually(lambda: later <= stage.dispatches(MessageSent), deadline_s=180)
+
+
+async def test_a_new_number_is_warmed_up_by_what_its_webhooks_report(make_stage: Callable[..., Any]) -> None:
+    async with make_stage(WARM_UP_DAY_S="8", WARM_UP_ANSWERED_SHARE="0") as stage:
+        instance_id = uuid4()
+        stage.mine.add(str(instance_id))
+        plan = WarmUpPlan(first_day=20, growth=1.5, full_per_day=1000)
+        config = InstanceConfigured(name="new", provider="evolution_web", server_url="http://gateway", warm_up=plan)
+        stage.senders.start()
+
+        async def tell(topic: Topic, key: str, event: Event) -> None:
+            now = datetime.now(UTC)
+            await stage.producer.publish([
+                outgoing(topic, key, event, source="tests", account_id=ACCOUNT, time=now)
+            ])  # fmt: skip
+
+        async def report(number: int, status: Literal["delivered", "failed"], failure: str | None = None) -> None:
+            identity = f"3EB0{number}"
+            event = StatusReceived(
+                instance_id=instance_id, provider_message_id=identity, status=status, at=datetime.now(UTC),
+                failure=failure,
+            )  # fmt: skip
+            await tell(topics.STATUS_RECEIVED, str(message_id(instance_id, identity)), event)
+
+        await tell(topics.INSTANCES, str(instance_id), config)
+        await eventually(lambda: bool(stage.of(WarmUpChanged)), deadline_s=180)
+        first = stage.of(WarmUpChanged)[0]
+        assert (first.day, first.allowance, first.slowed_by) == (1, 20, None)
+
+        for number in range(40):
+            await report(number, "delivered")
+        await eventually(lambda: max(event.allowance or 0 for event in stage.of(WarmUpChanged)) == 30, deadline_s=120)
+
+        await report(100, "failed", "shadow_ban")
+        await eventually(lambda: "shadow_ban" in {event.slowed_by for event in stage.of(WarmUpChanged)}, deadline_s=120)
+        assert {event.reason for event in stage.of(BreakerOpened)} == {"shadow_ban"}
