@@ -4,7 +4,7 @@ BIN := .venv/bin
 TYPED := contracts/src libs/chassis/src libs/providers/src $(wildcard services/*/src) tools/provider-simulator/src tools/pombo/src
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup lock lint test demo up bench payloads advisories clean
+.PHONY: help setup lock lint test simulate planted-bugs demo up bench payloads advisories clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +34,16 @@ lint: setup ## ruff, strict types, import rules, style checks
 	pytest -q tests/repo
 
 test: setup ## everything: unit, property, contract, service and end-to-end tests on real Kafka and PostgreSQL
-	pytest -q -n 3 --dist loadfile -m "not stack" --durations=10
+	pytest -q -n 3 --dist loadfile -m "not stack and not seeds" --durations=10
+	$(MAKE) simulate
 	pytest -q -m stack --durations=10  # one whole system at a time
+
+simulate: setup ## the decisions of all services under a virtual clock, with faults by seed (SEEDS=n, FIRST=n, SEED=n)
+	$(if $(SEED),PYTHONPATH=tests/support python -m simulation.show $(SEED),SEEDS=$(or $(SEEDS),1000) FIRST=$(or \
+	  $(FIRST),0) pytest -q -n 2 -m seeds tests/simulation)
+
+planted-bugs: setup ## look for a seed that shows each planted bug, and record it
+	PYTHONPATH=tests/support python -m simulation.search
 
 demo: setup ## a campaign from a spreadsheet to "read", with faults, then the audit (RECIPIENTS=n)
 	pombo demo --recipients $(or $(RECIPIENTS),2000)
