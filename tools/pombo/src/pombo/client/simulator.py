@@ -37,8 +37,9 @@ class Simulator:
     def numbers(self) -> Any:
         return self._json("GET", "/numbers")["numbers"]
 
-    def set_faults(self, **faults: Any) -> None:
-        self._json("PUT", "/faults", json=faults)
+    def set_faults(self, *, of: str | None = None, **faults: Any) -> None:
+        """From now on these and no others: of one number, or of all."""
+        self._json("PUT", f"/faults/{of}" if of else "/faults", json=faults)
 
     def write_in(self, number: str, phone: str, text: str) -> None:
         """A person writes to the number."""
