@@ -45,7 +45,15 @@ EMPTY: Final[Row] = {
     "last_event_at": None,
     "keys": {},
 }
-_SECRET: Final = {"credentials", "webhook_key_hashes", "wanted", "wanted_version", "created_at", "warm_up", "limits_by_hand"}
+_SECRET: Final = {
+    "credentials",
+    "webhook_key_hashes",
+    "wanted",
+    "wanted_version",
+    "created_at",
+    "warm_up",
+    "limits_by_hand",
+}
 
 
 def read_fact(envelope: Envelope, event: Event) -> Fact | None:

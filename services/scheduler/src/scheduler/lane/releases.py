@@ -211,9 +211,7 @@ class Releasing:
             asked.setdefault(turn.line.instance_id, []).append(turn)
         for lane in locked:
             count = taken[lane.instance_id]
-            lane.lane = replace(
-                lane.lane, in_flight=lane.lane.in_flight + count, warm_used=lane.lane.warm_used + count
-            )
+            lane.lane = replace(lane.lane, in_flight=lane.lane.in_flight + count, warm_used=lane.lane.warm_used + count)
             if of_lane := asked.get(lane.instance_id):
                 wait = self._next_wait(lane, of_lane, now) if count == sum(turn.slots for turn in of_lane) else None
                 if wait is None:
