@@ -38,7 +38,7 @@ class Spoken:
     async def submit(self, group: Group) -> Committed:
         self.groups.append(group)
         decision = self.answer(group)
-        return Committed(Admission((decision,) * len(group.works), 0.0, {}, cast(Any, None)), NOW_S)
+        return Committed(Admission((decision,) * len(group.works), 0.0, {}, cast(Any, None), NOW_S), NOW_S)
 
     def answer_work(self, work: Work, *_: object) -> None:
         self.returned.append(work)
@@ -108,7 +108,7 @@ async def test_a_probe_without_an_intent_makes_room_for_the_next(
 async def test_a_probe_that_grew_too_old_to_leave_makes_room_for_the_next() -> None:
     spoken = Spoken(refuse)
     lane = lane_of(spoken, breaker.HalfOpen(NOW_S + 75))
-    lane.departures.add(number(), LEASE, works([queued(3)])[0], NOW_S - 60)
+    lane.departures.add(number(), LEASE, works([queued(3)])[0], NOW_S - 60, 3600)
     await lane.departures._pace()
     assert [outcome.finding for outcome in spoken.outcomes] == [NeverLeft("intent_too_old", returned=True)]
     assert lane.departures.circuit.own == breaker.Open(NOW_S)

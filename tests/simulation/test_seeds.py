@@ -49,7 +49,6 @@ def test_a_seed_is_one_schedule_in_every_process() -> None:
         assert there.stdout.strip() == here
 
 
-@pytest.mark.xfail(strict=True, reason="departures compare send_before with the process's own clock")
 def test_a_clock_that_is_minutes_ahead_stops_nothing() -> None:
     """Released messages are valid for half a minute of the database's clock."""
     town = draw(CLOCK_AHEAD)

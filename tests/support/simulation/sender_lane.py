@@ -29,6 +29,7 @@ class Ready(NamedTuple):
     work: Work
     lease: Lease
     begun_s: float
+    valid_s: float
 
 
 class Lane:
@@ -152,17 +153,17 @@ class Lane:
             return
         self.pairs.update(admission.pairs)
         for work, decision in zip(works, admission.decisions, strict=True):
-            self._follow(lease, work, decision, begun_s)
+            self._follow(lease, work, decision, begun_s, work.send_before_s - admission.at_s)
         if any(isinstance(one, Refuse) and one.reason == "throttled" for one in admission.decisions):
             yield 0.1  # the real lane asks again at once, in the rhythm of the intents' batches
 
-    def _follow(self, lease: Lease, work: Work, decision: Decision, begun_s: float) -> None:
+    def _follow(self, lease: Lease, work: Work, decision: Decision, begun_s: float, valid_s: float) -> None:
         now, about = self.sender.process.wall(), about_work(work)
         match decision:
             case Intend():
                 self.queues.note_left(work)
                 self.in_flight += 1
-                self.ready.append(Ready(work, lease, begun_s))
+                self.ready.append(Ready(work, lease, begun_s, valid_s))
                 if not self.pacing:
                     self.pacing = True
                     self.sender.process.spawn(self._pace())
@@ -217,7 +218,7 @@ class Lane:
         stale = now_s - ready.begun_s > SENDER.intent_age_max_s or not holds(ready.lease, now_s)
         if stale and "old_intents_leave" not in self.sender.flaws:
             return NeverLeft("intent_too_old", returned=True)
-        late = self.sender.process.wall().timestamp() >= ready.work.send_before_s
+        late = now_s - ready.begun_s >= ready.valid_s
         if late and "send_before_not_checked" not in self.sender.flaws:
             return NeverLeft("expired", returned=True)
         return None

@@ -35,12 +35,14 @@ class Alarm(Protocol):
 
 
 class _Ready(NamedTuple):
-    """`begun_s`: when the transaction of its intent began."""
+    """`begun_s`: when the transaction of its intent began; `valid_s`: how long from then on it may leave, by the
+    database's clock: ours may be minutes off."""
 
     work: Work
     instance: Instance
     lease: Lease
     begun_s: float
+    valid_s: float
 
 
 class Departures:
@@ -109,9 +111,9 @@ class Departures:
     def ready_at(self, instance: Instance) -> float:
         return self.tat_s + len(self._ready) * instance.rate.interval_s - instance.rate.tolerance_s
 
-    def add(self, instance: Instance, lease: Lease, work: Work, begun_s: float) -> None:
+    def add(self, instance: Instance, lease: Lease, work: Work, begun_s: float, valid_s: float) -> None:
         self.in_flight += 1
-        self._ready.append(_Ready(work, instance, lease, begun_s))
+        self._ready.append(_Ready(work, instance, lease, begun_s, valid_s))
         self._empty.clear()
         if not self._pacing:
             self._pacing = True
@@ -157,10 +159,10 @@ class Departures:
                 self._empty.set()
 
     def _refuse(self, ready: _Ready, now_s: float) -> NeverLeft | None:
-        stale = now_s - ready.begun_s > self._settings.intent_age_max_s
-        if stale or not holds(ready.lease, now_s):
+        age_s = now_s - ready.begun_s
+        if age_s > self._settings.intent_age_max_s or not holds(ready.lease, now_s):
             return NeverLeft("intent_too_old", returned=True)
-        if utc_now().timestamp() >= ready.work.send_before_s:
+        if age_s >= ready.valid_s:
             return NeverLeft("expired", returned=True)
         return None
 

@@ -18,7 +18,7 @@ from sender.lane.departures import Departures
 from sender.lane.parts import Parts
 from sender.lane.queues import Queues
 from sender.ledger.answers import refused_for_good, returned, tell_again
-from sender.ledger.batching import GroupRefused, IntentsFailed
+from sender.ledger.batching import Committed, GroupRefused, IntentsFailed
 from sender.ledger.delivery import AlreadyInFlight, AnswerAgain, Decision, Fail, Fenced, Intend, Refuse
 from sender.ledger.outcomes import about_work
 from sender.work import Group, Instance, Work
@@ -208,13 +208,14 @@ class Lane:
         self._look_ahead(self._parts.clock() - now_s)
         self._remember_pairs(committed.admission.pairs)
         for work, decision in zip(works, committed.admission.decisions, strict=True):
-            self._follow(instance, lease, work, decision, committed.begun_s)
+            self._follow(instance, lease, work, decision, committed)
 
-    def _follow(self, instance: Instance, lease: Lease, work: Work, decision: Decision, begun_s: float) -> None:
+    def _follow(self, instance: Instance, lease: Lease, work: Work, decision: Decision, committed: Committed) -> None:
         match decision:
             case Intend():
                 self._queues.note_left(work)
-                self.departures.add(instance, lease, work, begun_s)
+                valid_s = work.send_before_s - committed.admission.at_s
+                self.departures.add(instance, lease, work, committed.begun_s, valid_s)
             case AnswerAgain(entry=entry):
                 about = about_work(work)
                 if entry.attempt != work.message.attempt:

@@ -133,18 +133,19 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """A decision per candidate, in their order, and the limiters' new states."""
+    """A decision per candidate, in their order, and the limiters' new states. `at_s`: the database's time of it."""
 
     decisions: tuple[Decision, ...]
     tat_s: float
     pairs: Mapping[str, float]
     quota: Quota
+    at_s: float
 
 
 def admit(batch: Sequence[Candidate], epoch: int, loaded: Loaded, now_s: float) -> Admission:
     limiter = loaded.limiter
     if is_fenced(loaded.owner, epoch):
-        return Admission((Fenced(),) * len(batch), limiter.tat_s, limiter.pairs, loaded.quota)
+        return Admission((Fenced(),) * len(batch), limiter.tat_s, limiter.pairs, loaded.quota, now_s)
     tat_s, pairs, quota = limiter.tat_s, dict(limiter.pairs), loaded.quota
     decisions: list[Decision] = []
     intended: set[UUID] = set()
@@ -171,7 +172,7 @@ def admit(batch: Sequence[Candidate], epoch: int, loaded: Loaded, now_s: float) 
         pairs[candidate.recipient] = pair.tat_s
         intended.add(candidate.dispatch_id)
         decisions.append(_intend(turn, charged))
-    return Admission(tuple(decisions), tat_s, pairs, quota)
+    return Admission(tuple(decisions), tat_s, pairs, quota, now_s)
 
 
 def _intend(turn: throttle.Taken, charged: Charged) -> Intend:

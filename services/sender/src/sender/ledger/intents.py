@@ -188,4 +188,4 @@ def _without(group: Group, admission: Admission, lost: frozenset[tuple[UUID, int
         else decision
         for work, decision in zip(group.works, admission.decisions, strict=True)
     )
-    return Admission(decisions, admission.tat_s, admission.pairs, admission.quota)
+    return Admission(decisions, admission.tat_s, admission.pairs, admission.quota, admission.at_s)
