@@ -8,12 +8,14 @@ from uuid import UUID, uuid4
 import pytest
 
 from backing import MakeDatabase
+from chassis.database import driver
 from contracts import ids, topics
 from contracts.contacts import ContactOptedOut
 from contracts.conversations import AnswerContent, AnswerWritten, MessageReceived
 from contracts.ids import Address
 from contracts.operations import HoldSet
 from contracts.progress import DispatchesChanged
+from scheduler.plan import pools
 from scheduler.settings import PacingSettings
 from scheduler_parts import (
     ACCOUNT,
@@ -132,6 +134,18 @@ async def test_a_pool_binds_each_new_contact_to_an_instance_with_room(on: Bench)
     assert len(await on.allocated()) == 60
     used = await on.rows("SELECT DISTINCT instance_id FROM dispatch")
     assert {row["instance_id"] for row in used} == set(pool)
+
+
+async def test_the_room_of_a_pool_is_what_others_have_left_of_it(on: Bench) -> None:
+    """Others bind between the reading of the pool and the locking of its counts."""
+    instance_id = await add_instance(on, max_users=25)
+    async with on.database.transaction() as connection:
+        raw = await driver(connection)
+        read = await pools.load(raw, ACCOUNT, definition([instance_id]))
+        await on.tell(topics.MESSAGE_RECEIVED, *(inbound(instance_id, one.phone) for one in people(uuid4(), 10)))
+        locked = await pools.with_room(raw, ACCOUNT, read)
+        again = await pools.with_room(raw, ACCOUNT, locked)
+    assert [one.room for one in (*read, *locked, *again)] == [25, 15, 15]
 
 
 async def test_a_bound_contact_stays_with_its_instance_inside_the_pool_only(on: Bench) -> None:

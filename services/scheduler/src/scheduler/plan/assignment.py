@@ -13,12 +13,13 @@ CHUNK_STRIDE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An instance of the pool. `room`: how many more people may be bound to it."""
+    """An instance of the pool. `room`: how many more people may be bound to it, beside the `bound` ones."""
 
     instance_id: UUID
     room: int
     usable: bool = True
     is_default: bool = False
+    bound: int = 0
 
 
 class Listed(NamedTuple):

@@ -1,6 +1,7 @@
 """The numbers that a campaign may use: which are usable, and how many more people each may have."""
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import asyncpg
@@ -31,6 +32,7 @@ async def load(raw: asyncpg.Connection, account_id: UUID, definition: Definition
             room=row["max_users"] - bound.get(row["instance_id"], 0),
             usable=lanes.why_stopped(row) is None,
             is_default=row["is_default"],
+            bound=bound.get(row["instance_id"], 0),
         )
         for row in rows
     ]
@@ -42,16 +44,10 @@ async def with_room(
     raw: asyncpg.Connection, account_id: UUID, pool: Sequence[Candidate], also: Collection[UUID] = ()
 ) -> list[Candidate]:
     """The same pool with counts that cannot change any more until the transaction ends; those of `also` neither."""
-    instance_ids = [candidate.instance_id for candidate in pool]
-    before = await bindings.bound_counts(raw, instance_ids)
-    locked = await bindings.lock_counts(raw, account_id, [*instance_ids, *also])
+    locked = await bindings.lock_counts(raw, account_id, [*(one.instance_id for one in pool), *also])
+    now_bound = {one.instance_id: locked.get(one.instance_id, 0) for one in pool}
     return [
-        Candidate(
-            one.instance_id,
-            one.room + before.get(one.instance_id, 0) - locked.get(one.instance_id, 0),
-            one.usable,
-            one.is_default,
-        )
+        replace(one, room=one.room + one.bound - now_bound[one.instance_id], bound=now_bound[one.instance_id])
         for one in pool
     ]
 
