@@ -20,7 +20,7 @@ from simulation.clock import START
 
 ACCOUNT = UUID(int=0xACC)
 PORTFOLIO = "portfolio"
-# A sender whose clock is further ahead of the database's than a release is valid (30 s) sends nothing at all.
+# How far a process's clock is off from the database's, at most.
 SKEW_S = 20.0
 HOUR_S = 3600.0
 TRACE = "00-" + "1" * 32 + "-" + "2" * 16 + "-00"
