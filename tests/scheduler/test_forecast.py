@@ -208,7 +208,13 @@ def test_the_forecast_is_what_the_engine_does(
         NOON,
     )
     fewer, more = (
-        play(runs, {one: max(1, int(count * share) + add) for one, count in waiting.items() if count}, rate, quota, seed=7)
+        play(
+            runs,
+            {one: max(1, int(count * share) + add) for one, count in waiting.items() if count},
+            rate,
+            quota,
+            seed=7,
+        )
         for share, add in ((0.92, -2), (1.08, 3))
     )
     for one, count in waiting.items():
