@@ -2,15 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backing import MakeDatabase
 from contracts.messages import MessageAmbiguous, MessageFailed, MessageResolved, MessageSent
-from sender_parts import migrated, rows
-from sender_stage import Stage, add_number, staged
+from sender_parts import rows
+from sender_stage import Stage, add_number
 from simulated_providers import eventually
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka, pytest.mark.stack]
@@ -28,21 +26,14 @@ POINTS = (
     "after_outcome:3",
     "before_offset_commit:1",
 )
-
-
-@pytest.fixture
-def make_stage(database_factory: MakeDatabase, kafka_bootstrap: str, tmp_path: Path) -> Callable[..., Any]:
-    def make(**settings: str) -> Any:
-        return staged(database_factory(migrated), kafka_bootstrap, tmp_path, {"faults": {"latency_ms": 40}}, **settings)
-
-    return make
+SLOW = {"faults": {"latency_ms": 40}}
 
 
 @pytest.mark.parametrize("point", POINTS)
 async def test_after_a_crash_every_dispatch_has_its_outcome_and_was_sent_at_most_once(
     make_stage: Callable[..., Any], point: str
 ) -> None:
-    async with make_stage(**WAITS) as stage:
+    async with make_stage(SLOW, **WAITS) as stage:
         instance_id = await add_number(stage, messages_per_second=40, target_per_second=40)
         first = stage.senders.start(CRASH_AT=point)
         dispatches = {str(key) for key in await stage.queue(instance_id, MESSAGES)}

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
 
-from backing import MakeDatabase
 from chassis.kafka import outgoing
 from contracts import topics
 from contracts.envelope import Event
@@ -28,19 +26,11 @@ from contracts.messages import (
 )
 from contracts.statuses import StatusReceived
 from contracts.topics import Topic
-from sender_parts import ACCOUNT, migrated, most_in_window, rows
-from sender_stage import add_number, staged
+from sender_parts import ACCOUNT, most_in_window, rows
+from sender_stage import add_number
 from simulated_providers import eventually
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka, pytest.mark.stack]
-
-
-@pytest.fixture
-def make_stage(database_factory: MakeDatabase, kafka_bootstrap: str, tmp_path: Path) -> Callable[..., Any]:
-    def make(config: dict[str, Any] | None = None, **settings: str) -> Any:
-        return staged(database_factory(migrated), kafka_bootstrap, tmp_path, config, **settings)
-
-    return make
 
 
 async def test_a_throttled_number_slows_down_and_its_next_owner_knows(make_stage: Callable[..., Any]) -> None:

@@ -3,13 +3,11 @@
 from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from backing import MakeDatabase
 from chassis.kafka import outgoing
 from contracts import topics
 from contracts.campaigns import CampaignPausing
@@ -26,19 +24,11 @@ from contracts.messages import (
     MessageSent,
 )
 from contracts.progress import GateClosed
-from sender_parts import ACCOUNT, configured, migrated, most_in_window, rows
-from sender_stage import add_number, staged
+from sender_parts import ACCOUNT, configured, most_in_window, rows
+from sender_stage import add_number
 from simulated_providers import eventually
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka, pytest.mark.stack]
-
-
-@pytest.fixture
-def make_stage(database_factory: MakeDatabase, kafka_bootstrap: str, tmp_path: Path) -> Callable[..., Any]:
-    def make(config: dict[str, Any] | None = None, **settings: str) -> Any:
-        return staged(database_factory(migrated), kafka_bootstrap, tmp_path, config, **settings)
-
-    return make
 
 
 async def test_every_queued_message_is_sent_once_and_within_the_limit(make_stage: Callable[..., Any]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import resource
 import time
 
+from chassis.lifecycle import pause
 from chassis.telemetry import gauge, log
 from sender.worker import Worker
 
@@ -34,8 +35,4 @@ async def tell_health(worker: Worker, stopping: asyncio.Event) -> None:
                 breakers_open=stopped,
                 memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
             )
-        try:
-            async with asyncio.timeout(1.0):
-                await stopping.wait()
-        except TimeoutError:
-            pass
+        await pause(stopping, 1.0)

@@ -13,7 +13,6 @@ from chassis.kafka import outgoing
 from chassis.lifecycle import utc_now
 from chassis.outbox import append
 from chassis.secrets import UnreadableSecret
-from chassis.telemetry import log
 from contracts import instances as facts
 from contracts.instances import InstanceConfigured, InstanceHealthEvent
 from contracts.topics import INSTANCE_HEALTH, SENDER
@@ -37,6 +36,7 @@ from sender.gateway.client import Gateway
 from sender.gateway.egress import ForbiddenAddress
 from sender.gateway.exchange import NotConnected, ResponseTooLarge
 from sender.instance.instances import Instances, read_config
+from sender.rounds import repeat
 
 WEBHOOK_KEY = "webhook_key"
 KEY_PLACE = "{secret}"
@@ -72,16 +72,7 @@ class Connections:
         self._instances = instances
 
     async def run(self, stopping: asyncio.Event, poll_s: float) -> None:
-        while not stopping.is_set():
-            try:
-                await self.serve_wishes()
-            except Exception as error:  # noqa: BLE001  the edge of the loop; the claim lapses by itself
-                log.warning("connections_interrupted", error=f"{type(error).__name__}: {error}")
-            try:
-                async with asyncio.timeout(poll_s):
-                    await stopping.wait()
-            except TimeoutError:
-                pass
+        await repeat(self.serve_wishes, poll_s, stopping, interrupted="connections_interrupted")
 
     async def serve_wishes(self) -> int:
         async with self._database.transaction() as connection:

@@ -19,6 +19,7 @@ from sender.gateway.egress import ForbiddenAddress
 from sender.gateway.exchange import NotConnected, ResponseTooLarge
 from sender.instance.instances import Instances, read_config
 from sender.instance.rests import health
+from sender.rounds import repeat
 
 POLL_S = 2.0
 CALL_TIMEOUT_S = 15.0
@@ -50,16 +51,7 @@ class Probes:
         self._every_s = every_s
 
     async def run(self, stopping: asyncio.Event) -> None:
-        while not stopping.is_set():
-            try:
-                await self.ask()
-            except Exception as error:  # noqa: BLE001  the edge of the loop; the next round asks again
-                log.warning("probes_interrupted", error=f"{type(error).__name__}: {error}")
-            try:
-                async with asyncio.timeout(POLL_S):
-                    await stopping.wait()
-            except TimeoutError:
-                pass
+        await repeat(self.ask, POLL_S, stopping, interrupted="probes_interrupted")
 
     async def ask(self) -> int:
         """One round; how many numbers were asked about."""

@@ -7,11 +7,11 @@ from datetime import timedelta
 from chassis.database import Database, driver
 from chassis.lifecycle import utc_now
 from chassis.outbox import append
-from chassis.telemetry import log
 from contracts.instances import BreakerClosed, InstanceRateRestored
 from sender.instance import warming
 from sender.instance.rests import health
 from sender.instance.warm_up import Policy
+from sender.rounds import repeat
 
 EACH_S = 1.0
 
@@ -44,16 +44,7 @@ class Recoveries:
         self._changed = changed
 
     async def run(self, stopping: asyncio.Event) -> None:
-        while not stopping.is_set():
-            try:
-                await self.sweep()
-            except Exception as error:  # noqa: BLE001  the edge of the loop; the next round tries again
-                log.warning("recoveries_interrupted", error=f"{type(error).__name__}: {error}")
-            try:
-                async with asyncio.timeout(EACH_S):
-                    await stopping.wait()
-            except TimeoutError:
-                pass
+        await repeat(self.sweep, EACH_S, stopping, interrupted="recoveries_interrupted")
 
     async def sweep(self) -> None:
         async with self._database.transaction() as connection:

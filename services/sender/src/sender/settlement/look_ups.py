@@ -14,6 +14,7 @@ from sender.gateway.client import Gateway
 from sender.gateway.exchange import NotConnected, ResponseTooLarge
 from sender.instance.instances import Instances
 from sender.ledger.attempt import WasAccepted
+from sender.rounds import repeat
 from sender.settings import Settings
 from sender.settlement.consequences import carry_out
 from sender.settlement.settling import settle
@@ -44,16 +45,7 @@ class LookUps:
         self._settings = settings
 
     async def run(self, stopping: asyncio.Event) -> None:
-        while not stopping.is_set():
-            try:
-                await self.ask()
-            except Exception as error:  # noqa: BLE001  the edge of the loop; evidence may still come by itself
-                log.warning("look_ups_interrupted", error=f"{type(error).__name__}: {error}")
-            try:
-                async with asyncio.timeout(min(5.0, self._settings.look_up_after_s)):
-                    await stopping.wait()
-            except TimeoutError:
-                pass
+        await repeat(self.ask, min(5.0, self._settings.look_up_after_s), stopping, interrupted="look_ups_interrupted")
 
     async def ask(self) -> int:
         """One round; the number of attempts that were found."""

@@ -1,7 +1,6 @@
 """What every sender looks after, whoever's lanes they are: intents whose owner is gone, gates, silence, old rows."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from contracts import ids
 from contracts.progress import GateClosed
 from contracts.topics import CAMPAIGN_PROGRESS, SENDER
 from sender.ledger.attempt import Finding, NoAnswer, NoEvidence
+from sender.rounds import repeat
 from sender.settings import Settings
 from sender.settlement.consequences import carry_out
 from sender.settlement.evidence import fit_kept
@@ -71,22 +71,12 @@ class Sweeps:
         settings = self._settings
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._gates(stopping))
-            tasks.create_task(self._each(settings.sweep_s, self.sweep_orphans, stopping))
-            tasks.create_task(self._each(min(5.0, settings.reconcile_wait_s / 4), self.sweep_silent, stopping))
-            tasks.create_task(self._each(1.0, self.sweep_evidence, stopping))
-            tasks.create_task(self._each(60.0, self._clean, stopping))
-
-    async def _each(self, pause_s: float, sweep: Callable[[], Awaitable[object]], stopping: asyncio.Event) -> None:
-        while not stopping.is_set():
-            try:
-                await sweep()
-            except Exception as error:  # noqa: BLE001  the edge of the loop; the next round tries again
-                log.warning("sweep_failed", error=f"{type(error).__name__}: {error}")
-            try:
-                async with asyncio.timeout(pause_s):
-                    await stopping.wait()
-            except TimeoutError:
-                pass
+            tasks.create_task(repeat(self.sweep_orphans, settings.sweep_s, stopping, interrupted="sweep_failed"))
+            tasks.create_task(
+                repeat(self.sweep_silent, min(5.0, settings.reconcile_wait_s / 4), stopping, interrupted="sweep_failed")
+            )
+            tasks.create_task(repeat(self.sweep_evidence, 1.0, stopping, interrupted="sweep_failed"))
+            tasks.create_task(repeat(self._clean, 60.0, stopping, interrupted="sweep_failed"))
 
     async def _gates(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
