@@ -15,12 +15,10 @@ from campaign_api.door.parts import Parts
 from campaign_api.door.principal import Principal
 from campaign_api.explanation.facts import people_written
 from campaign_api.instance import store as instances
+from campaign_api.operation import orders
 from campaign_api.operation import store as answers
-from chassis import outbox
-from chassis.kafka import outgoing
 from contracts.campaigns import Definition
 from contracts.operations import PlanPreviewRequested
-from contracts.topics import CAMPAIGN_API, OPERATIONS
 
 POLL_S = 0.05
 POOL_MAX = 500
@@ -82,7 +80,7 @@ async def ask_plan(
 
     `definition`: of a campaign that was not started yet.
     """
-    request_id, now = uuid4(), parts.now()
+    request_id = uuid4()
     async with parts.web.transaction(account_id=principal.account_id) as connection:
         known = await instances.some(connection, None, POOL_MAX)
         names = {str(row["id"]): row["name"] for row in known}
@@ -95,16 +93,7 @@ async def ask_plan(
             recipient_count=recipient_count,
             people_written=await people_written(connection, limited),
         )
-        record = outgoing(
-            OPERATIONS,
-            str(principal.account_id),
-            event,
-            source=CAMPAIGN_API,
-            account_id=principal.account_id,
-            time=now,
-            event_id=request_id,
-        )
-        await outbox.append(connection, [record])
+        await orders.give(connection, parts, principal, event, request_id)
     data = await wait_for_answer(parts, principal, request_id)
     if data is None:
         return {}

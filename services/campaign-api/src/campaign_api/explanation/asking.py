@@ -13,11 +13,9 @@ from campaign_api.door.parts import Parts
 from campaign_api.door.principal import Principal
 from campaign_api.explanation.merging import read
 from campaign_api.explanation.models import Reason, Teller
-from chassis import outbox
+from campaign_api.operation import orders
 from chassis.database import driver
-from chassis.kafka import outgoing
 from contracts.operations import ExplainRequested
-from contracts.topics import CAMPAIGN_API, OPERATIONS
 
 POLL_S = 0.04
 BEHIND_S = 1.0
@@ -40,17 +38,8 @@ def sender_answer_id(request_id: UUID) -> UUID:
 
 
 async def ask(parts: Parts, principal: Principal, request: ExplainRequested) -> Answers:
-    record = outgoing(
-        OPERATIONS,
-        str(principal.account_id),
-        request,
-        source=CAMPAIGN_API,
-        account_id=principal.account_id,
-        time=parts.now(),
-        event_id=request.request_id,
-    )
     async with parts.web.transaction(account_id=principal.account_id) as connection:
-        await outbox.append(connection, [record])
+        await orders.give(connection, parts, principal, request, request.request_id)
     found = await _wait(parts, principal, request.request_id)
     plan = found.get(request.request_id)
     return Answers(
