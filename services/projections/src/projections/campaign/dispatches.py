@@ -174,7 +174,10 @@ _MEASURED: Final = ", ".join(
     for side, rows in (("new", "t.rows"), ("old", "-t.rows"))
     for measure in (
         _MEASURE.format(side=side),
-        *(f"CASE WHEN {side}_delivery >= {level} THEN '{name}' END" for name, level in _LEVELS),
+        *(
+            f"CASE WHEN {side}_state = 'accepted' AND {side}_delivery >= {level} THEN '{name}' END"
+            for name, level in _LEVELS
+        ),
     )
 )
 _TALLIED: Final = f"""tallied AS (
@@ -224,8 +227,7 @@ WITH moved AS (
         {_FAILED.format(side="new")} AS new_failed, {_FAILED.format(side="old")} AS old_failed,
         new.instance_id AS new_instance_id, {EFFECTIVE_STATE.replace("d.", "new.")} AS new_state,
         old.instance_id AS old_instance_id, {EFFECTIVE_STATE.replace("d.", "old.")} AS old_state,
-        CASE WHEN {EFFECTIVE_STATE.replace("d.", "new.")} = 'accepted' THEN new.delivery ELSE 0 END AS new_delivery,
-        CASE WHEN {EFFECTIVE_STATE.replace("d.", "old.")} = 'accepted' THEN old.delivery ELSE 0 END AS old_delivery,
+        new.delivery AS new_delivery, old.delivery AS old_delivery,
         {JUST_PLANNED.replace("d.", "new.")} AS just_planned
 ), {_COUNTED}, {_QUEUED}, {_TALLIED}
 SELECT 'recipient', account_id, recipient_id FROM moved
