@@ -8,7 +8,8 @@ import pytest
 from pombo.bench.bench import GROUPS
 from pombo.bench.figures import Figure
 from pombo.bench.goals import GOALS, Goal
-from pombo.bench.report import BEGIN, END, MarksMissing, tables, write_report
+from pombo.bench.report import BEGIN, END, tables, write_report
+from pombo.marked import MarksMissing
 
 
 def test_a_goal_is_met_or_missed_on_its_side() -> None:

@@ -12,6 +12,7 @@ from pombo.chaos.chaos import ChaosWishes, scenarios
 from pombo.chaos.faults import Cancel, Crash, Freeze, Kill, Pause, Poison, Provider, Stop, ambiguity_s, described
 from pombo.chaos.links import Detours
 from pombo.chaos.results import Result
+from pombo.marked import MarksMissing
 from pombo.stack import Service
 
 
@@ -162,7 +163,7 @@ def test_the_report_has_every_run_and_names_the_broken_ones(tmp_path: Path) -> N
 def test_a_document_without_marks_is_left_alone(tmp_path: Path) -> None:
     document = tmp_path / "reliability.md"
     document.write_text("nothing")
-    with pytest.raises(report.MarksMissing):
+    with pytest.raises(MarksMissing):
         report.write_report(tmp_path / "none.jsonl", document)
 
 

@@ -6,27 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from pombo.bench.goals import GOALS
+from pombo.marked import replace_between
 
 BEGIN, END = "<!-- bench results: begin -->", "<!-- bench results: end -->"
 # The machine's own, the same on every line: said once.
 MACHINE = ("cores", "memory_gib", "python", "system", "everything_on_this_machine")
 
 
-class MarksMissing(Exception):
-    """The document has no place for the table."""
-
-    def __init__(self, document: Path) -> None:
-        super().__init__(f"{document} needs the lines {BEGIN} and {END}")
-
-
 def write_report(results: Path, document: Path) -> None:
     """Replaces what is between the marks. Raises MarksMissing."""
-    text = document.read_text()
-    if BEGIN not in text or END not in text:
-        raise MarksMissing(document)
-    head, rest = text.split(BEGIN, 1)
     figures = [json.loads(line) for line in results.read_text().splitlines() if line.strip()]
-    document.write_text(f"{head}{BEGIN}\n{tables(figures)}{END}{rest.split(END, 1)[1]}")
+    replace_between(document, BEGIN, END, tables(figures))
 
 
 def tables(figures: Sequence[dict[str, Any]]) -> str:

@@ -5,24 +5,14 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pombo.chaos.results import Result, read_results
+from pombo.marked import replace_between
 
 BEGIN, END = "<!-- chaos results: begin -->", "<!-- chaos results: end -->"
 
 
-class MarksMissing(Exception):
-    """The document has no place for the report."""
-
-    def __init__(self, document: Path) -> None:
-        super().__init__(f"{document} needs the lines {BEGIN} and {END}")
-
-
 def write_report(results: Path, document: Path) -> None:
     """Replaces what is between the marks. Raises MarksMissing."""
-    text = document.read_text()
-    if BEGIN not in text or END not in text:
-        raise MarksMissing(document)
-    head, rest = text.split(BEGIN, 1)
-    document.write_text(f"{head}{BEGIN}\n{tables(read_results(results))}{END}{rest.split(END, 1)[1]}")
+    replace_between(document, BEGIN, END, tables(read_results(results)))
 
 
 def tables(found: Sequence[Result]) -> str:
