@@ -77,12 +77,14 @@ def test_topic_names_are_written_in_the_contracts_only(path: Path) -> None:
 
 
 def test_no_file_names_a_machine_path_or_a_registry() -> None:
-    words = re.compile(r"/work/|/root/|\.\./shared|index-url|extra-index|registry\.npmjs|pypi\.org|files\.pythonhosted")
+    # Written so that it does not match itself.
+    words = re.compile(
+        r"/(?:work|root)/|\.\./share[d]|index-ur[l]|extra-inde[x]|registry\.npmj[s]|pypi\.or[g]|files\.pythonhoste[d]"
+    )
     guilty = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in tracked()
         if path.suffix in {".py", ".md", ".toml", ".yml", ".yaml", ".json", ".lock", ".xml", ".sh", ".sql", ""}
-        and path != Path(__file__)
         and path.is_file()
         for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1)
         if words.search(line)
