@@ -31,6 +31,7 @@ from pombo.stack.folder import fresh_run, marked_running, runs_folder
 
 # A stack is renewed after so many messages: rebuilding the read models for the audit reads all of them.
 MESSAGES_PER_STACK = 15_000
+STACKS_LOST_MAX = 3  # in a row; then something is wrong that another attempt does not mend
 CALM_PEOPLE = 100
 # What one run broke of these the next ones on the same stack would find again.
 LASTING = frozenset({"stuck", "I1", "I8", "I9", "I13"})
@@ -61,17 +62,25 @@ def chaos(wishes: ChaosWishes, console: Console) -> int:
     """0 if every run kept every promise."""
     signal.signal(signal.SIGTERM, _interrupt)
     file = wishes.results or repository_root() / ".pombo" / "chaos-results.jsonl"
-    failed, began_s = 0, time.monotonic()
+    failed, lost, began_s = 0, 0, time.monotonic()
     waiting = list(scenarios(wishes, results.read_results(file)))
     console.print(f"{len(waiting)} runs; results go to {file}", highlight=False)
     while waiting:
-        for result in _on_one_stack(waiting, wishes, console):
-            results.append(file, result)
-            console.print(result.line(), style="" if result.holds else "bold red", highlight=False, soft_wrap=True)
-            failed += not result.holds
-            if wishes.within_s and time.monotonic() - began_s > wishes.within_s:
-                console.print(f"{len(waiting)} runs are left for another time", highlight=False)
-                waiting.clear()
+        try:
+            for result in _on_one_stack(waiting, wishes, console):
+                lost = 0
+                results.append(file, result)
+                console.print(result.line(), style="" if result.holds else "bold red", highlight=False, soft_wrap=True)
+                failed += not result.holds
+                if wishes.within_s and time.monotonic() - began_s > wishes.within_s:
+                    console.print(f"{len(waiting)} runs are left for another time", highlight=False)
+                    waiting.clear()
+        except (Stuck, StackFailed) as failure:
+            # No run was under way: a stack that could not be set up costs no more than itself.
+            lost += 1
+            if lost == STACKS_LOST_MAX:
+                raise
+            console.print(f"[red]a stack was lost before its first run: {failure}[/]", highlight=False, soft_wrap=True)
     console.print("[bold green]Every promise was kept.[/]" if not failed else f"[bold red]{failed} runs failed.[/]")
     return 1 if failed else 0
 
