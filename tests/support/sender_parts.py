@@ -111,6 +111,9 @@ def configured(instance_id: UUID, url: str, number: str, **limits: Any) -> Outgo
     )
 
 
+SHOWN_LINES = 40
+
+
 @dataclass(slots=True)
 class Process:
     """A sender as a process; its log lines go to a file."""
@@ -149,6 +152,12 @@ class Senders:
         self.running.append(Process(popen, log))
         return self.running[-1]
 
+    def show(self) -> None:
+        """What each of them said last, beside the failure of the test."""
+        for process in self.running:
+            lines = process.log.read_text(errors="replace").splitlines()[-SHOWN_LINES:]
+            sys.stderr.write("\n".join([f"{process.log.name}, exit code {process.popen.poll()}:", *lines, ""]))
+
     def stop_all(self) -> None:
         for process in self.running:
             if process.popen.poll() is None:
@@ -171,6 +180,9 @@ async def senders(
     made = Senders(environment, folder)
     try:
         yield made
+    except BaseException:
+        made.show()
+        raise
     finally:
         made.stop_all()
 
