@@ -12,7 +12,7 @@ from campaign_api.operation.holds import NOBODY, set_everything
 from campaign_parts import Bench, Person, bench, heard
 from chassis.lifecycle import utc_now
 from contracts.operations import HoldSet
-from contracts.progress import HoldTaken
+from contracts.progress import HoldTaken, TemplateFreed, TemplateStopped
 from pombo.backing import Database
 
 pytestmark = pytest.mark.postgres
@@ -121,3 +121,25 @@ async def test_whoever_runs_the_installation_holds_everything_and_everybody_sees
     )
     assert (last["actor_kind"], last["details"]["held"]) == ("system", False)
     assert last["address"], "whose shell it was"
+
+
+async def test_a_template_that_its_provider_stopped_is_shown_beside_the_holds(api: Bench, ana: Person) -> None:
+    async def hear(event: TemplateStopped | TemplateFreed) -> None:
+        async with api.application.parts.worker.transaction() as connection:
+            record = heard("campaign-progress", ana.account_id, ana.account_id, event)
+            await consumers.Progress(utc_now).handle(connection, [record])
+
+    async def templates(person: Person) -> list[dict[str, Any]]:
+        return [one for one in await seen(person) if one["scope"] == "template"]
+
+    stranger = await api.admin()
+    await hear(TemplateStopped(template="cupom", reason="template_paused", at=utc_now()))
+    (shown,) = await templates(ana)
+    assert (shown["scope"], shown["key"], shown["held"]) == ("template", "cupom", False)
+    assert (shown["stopped_reason"], shown["stopped_until"]) == ("template_paused", None)
+    assert "paused the template" in shown["stopped_text"]
+    assert await templates(stranger) == []
+    await ana.client.put("/api/holds", json={"scope": "template", "key": "cupom", "held": True})
+    assert [(one["held"], one["stopped_reason"]) for one in await templates(ana)] == [(True, "template_paused")]
+    await hear(TemplateFreed(template="cupom", at=utc_now()))
+    assert [(one["held"], one["stopped_reason"]) for one in await templates(ana)] == [(True, None)]

@@ -189,7 +189,16 @@ async def test_what_a_person_set_holds_whatever_the_provider_tells(api: Bench, a
     assert (shown["messaging_tier"], shown["limits"]["unique_per_24h"]) == ("1", 2_000)
     assert shown["limits_by_hand"] == ["messages_per_second", "tier", "unique_per_24h"]
 
+    unlimited = {"tier": "TIER_UNLIMITED", "unlimited": True}
+    await hear(api, ana, instance_id, InstanceLimitsChanged(**unlimited, at=utc_now()))
+    assert (await ana.client.get(url)).json()["limits"]["unique_per_24h"] == 2_000, "set by hand"
+
     await ana.client.patch(url, json={"messaging_tier": None})
+    await hear(api, ana, instance_id, InstanceLimitsChanged(**told, at=utc_now()))
+    await hear(api, ana, instance_id, InstanceLimitsChanged(quality="FLAGGED", at=utc_now()))
+    assert (await ana.client.get(url)).json()["limits"]["unique_per_24h"] == 10_000, "nothing was said of it"
+    await hear(api, ana, instance_id, InstanceLimitsChanged(**unlimited, at=utc_now()))
+    assert (await ana.client.get(url)).json()["limits"]["unique_per_24h"] is None
     await hear(api, ana, instance_id, InstanceLimitsChanged(**told, at=utc_now()))
     shown = (await ana.client.get(url)).json()
     assert (shown["messaging_tier"], shown["limits"]["messages_per_second"]) == ("TIER_10K", 80)

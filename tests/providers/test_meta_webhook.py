@@ -289,6 +289,75 @@ def test_limits(field: str, value: dict[str, Any], tier: object, people: int | N
     assert (event.tier, event.unique_per_24h, event.messages_per_second, event.account) == (tier, people, rate, "WABA")
 
 
+def test_no_limit_is_told_apart_from_nothing_said() -> None:
+    for field, value, unlimited in (
+        ("business_capability_update", {"max_daily_conversations_per_business": -1}, True),
+        ("phone_number_quality_update", {"max_daily_conversations_per_business": "TIER_UNLIMITED"}, True),
+        ("phone_number_quality_update", {"event": "FLAGGED"}, False),
+        ("business_capability_update", {"max_phone_numbers_per_business": 20}, False),
+    ):
+        (event,) = read(value, field)
+        assert isinstance(event, LimitSeen)
+        assert (event.unlimited, event.unique_per_24h) == (unlimited, None)
+
+
+END = 1_790_086_400
+BUSINESS, CUSTOMER, ADDING = (
+    {"restriction_type": f"RESTRICTED_{kind}", "expiration": END + n}
+    for n, kind in enumerate(("BIZ_INITIATED_MESSAGING", "CUSTOMER_INITIATED_MESSAGING", "ADD_PHONE_NUMBER_ACTION"))
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "standing", "reason", "until_ms"),
+    [
+        ({"event": "DISABLED_UPDATE", "ban_info": {"waba_ban_state": "DISABLE"}}, "disabled", "DISABLE", None),
+        ({"event": "DISABLED_UPDATE", "ban_info": {"waba_ban_state": "SCHEDULE_FOR_DISABLE"}}, "warned", "SCHEDULE_FOR_DISABLE", None),
+        ({"event": "DISABLED_UPDATE", "ban_info": {"waba_ban_state": "REINSTATE"}}, "good", "REINSTATE", None),
+        ({"event": "DISABLED_UPDATE"}, None, "", None),
+        ({"event": "ACCOUNT_RESTRICTION", "restriction_info": [BUSINESS, CUSTOMER, ADDING]}, "restricted", "RESTRICTED_CUSTOMER_INITIATED_MESSAGING", (END + 1) * 1000),
+        ({"event": "ACCOUNT_RESTRICTION", "restriction_info": [BUSINESS, {"restriction_type": CUSTOMER["restriction_type"]}]}, "restricted", "RESTRICTED_CUSTOMER_INITIATED_MESSAGING", None),
+        ({"event": "ACCOUNT_RESTRICTION", "restriction_info": [ADDING]}, None, "", None),
+        ({"event": "ACCOUNT_RESTRICTION"}, None, "", None),
+        ({"event": "ACCOUNT_VIOLATION", "violation_info": {"violation_type": "ADULT"}}, "warned", "ADULT", None),
+        ({"event": "ACCOUNT_DELETED"}, "disabled", "ACCOUNT_DELETED", None),
+        ({"event": "ACCOUNT_OFFBOARDED"}, "disabled", "ACCOUNT_OFFBOARDED", None),
+        ({"event": "ACCOUNT_RECONNECTED"}, "good", "ACCOUNT_RECONNECTED", None),
+        ({"event": "VERIFIED_ACCOUNT"}, None, "", None),
+        ({"event": "PARTNER_ADDED"}, None, "", None),
+    ],
+)  # fmt: skip
+def test_what_an_account_update_means(value: dict[str, Any], standing: object, reason: str, until_ms: object) -> None:
+    (event,) = read(value, "account_update")
+    assert isinstance(event, AccountSeen)
+    assert (event.standing, event.reason, event.until_ms) == (standing, reason, until_ms)
+
+
+def test_only_alerts_that_warn_are_warnings() -> None:
+    alert = {"alert_severity": "CRITICAL", "alert_type": "LOW_QUALITY"}
+    (grave,) = read({"alert_info": alert}, "account_alerts")
+    (plain,) = read(alert | {"alert_severity": "INFORMATIONAL"}, "account_alerts")
+    assert isinstance(grave, AccountSeen)
+    assert isinstance(plain, AccountSeen)
+    assert (grave.standing, grave.reason, plain.standing) == ("warned", "LOW_QUALITY", None)
+
+
+@pytest.mark.parametrize(
+    ("status", "standing"),
+    [
+        ("APPROVED", "usable"), ("REINSTATED", "usable"), ("PAUSED", "paused"), ("DISABLED", "disabled"),
+        ("REJECTED", None), ("PENDING", None), ("IN_APPEAL", None), ("FLAGGED", None),
+    ],
+)  # fmt: skip
+def test_whether_a_template_may_be_sent(status: str, standing: object) -> None:
+    value = {"event": status, "message_template_name": "promo"}
+    (event,) = read(value, "message_template_status_update")
+    (other,) = read(value, "message_template_components_update")
+    assert isinstance(event, TemplateSeen)
+    assert isinstance(other, TemplateSeen)
+    assert (event.standing, other.standing) == (standing, None)
+
+
 def test_a_paused_template() -> None:
     value = {
         "event": "PAUSED",

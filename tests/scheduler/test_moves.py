@@ -8,7 +8,7 @@ import pytest
 from contracts import ids, topics
 from contracts.campaigns import CampaignPaused, CampaignPausing, CampaignResumed
 from contracts.contacts import ContactMoved
-from contracts.instances import InstanceBanned, InstanceConnected, InstanceDisconnected
+from contracts.instances import BreakerClosed, BreakerOpened, InstanceBanned, InstanceConnected, InstanceDisconnected
 from contracts.messages import MessageQueued
 from scheduler_parts import (
     AT_ONCE,
@@ -69,6 +69,22 @@ async def test_what_a_banned_number_has_not_sent_leaves_through_the_others(on: B
     assert len({(one.dispatch_id, one.attempt) for one in everything}) == len(everything) == 60
     assert await on.states(campaign) == {"accepted": 60}
     assert set((await folded(on, campaign)).values()) == {"accepted"}
+
+
+async def test_a_disabled_account_is_as_good_as_a_ban_until_it_is_reinstated(on: Bench) -> None:
+    disabled, other = await add_instance(on, rate=2), await add_instance(on, rate=2)
+    campaign = await start_campaign(on, definition([disabled, other]), 60)
+    out = await on.turn()
+    opened = BreakerOpened(reason="account_disabled", until=None, at=NOW)
+    await on.tell(topics.INSTANCE_HEALTH, (disabled, opened))
+    await on.scheduler.worker.plan()
+    await answer_all(on, campaign, out)
+    waiting = "SELECT count(*) AS n FROM dispatch WHERE instance_id = $1 AND state = 'pending'"
+    (left,) = await on.rows(waiting, disabled)
+    assert left["n"] == 0, "what it had not sent is the other number's"
+    await on.tell(topics.INSTANCE_HEALTH, (disabled, BreakerClosed(at=NOW)))
+    (row,) = await on.rows("SELECT health, stopped_at FROM instance WHERE instance_id = $1", disabled)
+    assert (row["health"], row["stopped_at"]) == (None, None)
 
 
 async def test_bindings_follow_and_are_told(on: Bench) -> None:

@@ -1,14 +1,22 @@
 """A template that its provider refuses: held for all numbers of the account until a person lifts it."""
 
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
 from chassis.database import driver
+from chassis.kafka import Received
+from contracts.codec import decode
+from contracts.envelope import Envelope
+from contracts.instances import TemplateStatusChanged
 from contracts.messages import Content, MessageQueued
+from contracts.progress import TemplateFreed, TemplateStopped
 from providers.failures import TEMPLATE_PAUSED
 from sender import gates
+from sender.consumers import Control
+from sender.instance.warm_up import Policy
 from sender.ledger.attempt import WasAccepted, WasRejected
 from sender.ledger.delivery import Intend, Refuse
 from sender.settlement import evidence
@@ -71,3 +79,37 @@ async def test_a_stop_that_names_its_end_ends_by_itself(ledger: Ledger) -> None:
             stop = gates.Stop(f"{ACCOUNT}:oferta", ACCOUNT, "template_paused", until)
             await gates.stop_templates(await driver(connection), [stop])
         assert [type(d) for d in await ledger.intend([from_template(until > now)], epoch)] == [expected]
+
+
+async def test_the_providers_own_word_holds_and_frees_a_template_and_people_are_told(ledger: Ledger) -> None:
+    epoch = await ledger.own()
+    now = datetime.now(UTC)
+
+    async def say(status: Any, at: datetime) -> None:
+        word = TemplateStatusChanged(name="oferta", status=status, at=at)
+        envelope = Envelope(uuid4(), "TemplateStatusChanged", 1, "tests", str(NUMBER), now, ACCOUNT)
+        control = Control(closing=lambda: None, configured=lambda: None, warm_up=Policy())
+        async with ledger.database.transaction() as connection:
+            await control.handle(connection, [Received("instance-health", 0, 0, None, 0, envelope, word)])
+
+    async def told() -> list[Any]:
+        rows = await ledger.read(
+            "SELECT key, headers ->> 'ce_type' AS type, value FROM outbox WHERE topic = 'campaign-progress'"
+            " ORDER BY position"
+        )
+        assert {row["key"] for row in rows} <= {str(ACCOUNT)}
+        return [decode(row["type"].rpartition(".")[2], 1, bytes(row["value"])) for row in rows]
+
+    await say("paused", now)
+    await say("paused", now + timedelta(seconds=1))
+    assert [type(d) for d in await ledger.intend([from_template(1)], epoch)] == [Refuse]
+    await say("usable", now - timedelta(hours=1))
+    assert [type(d) for d in await ledger.intend([from_template(1)], epoch)] == [Refuse], "an older word came late"
+    await say("usable", now + timedelta(hours=1))
+    assert [type(d) for d in await ledger.intend([from_template(1)], epoch)] == [Intend]
+    await say("disabled", now + timedelta(hours=2))
+    await lift(ledger, version=1)
+    assert [type(d) for d in await ledger.intend([from_template(2)], epoch)] == [Intend]
+    assert [type(event) for event in await told()] == [TemplateStopped, TemplateFreed, TemplateStopped]
+    assert [event.template for event in await told()] == ["oferta"] * 3
+    assert (await told())[2].reason == "template_disabled"

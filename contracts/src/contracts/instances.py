@@ -125,12 +125,36 @@ class BreakerClosed(Event):
 
 
 class InstanceLimitsChanged(Event):
-    """The provider told new limits or quality."""
+    """The provider told new limits or quality. `unlimited`: as many people in 24 h as one likes."""
 
     tier: str | None = None
     unique_per_24h: int | None = None
     messages_per_second: float | None = None
     quality: str | None = None
+    at: AwareDatetime
+    unlimited: bool = False
+
+
+class AccountStandingChanged(Event):
+    """What the provider says of the account behind the number; it is told for each number of the account.
+
+    `restricted` and `disabled`: nothing goes out until `until`, or (None) until it is `good` again or a person acts.
+    `warned`: sending goes on. `reason`: the provider's own word.
+    """
+
+    standing: Literal["good", "warned", "restricted", "disabled"]
+    reason: str = ""
+    until: AwareDatetime | None = None
+    at: AwareDatetime
+
+
+class TemplateStatusChanged(Event):
+    """What the provider says of a template; told once for each of our accounts that has numbers of that account."""
+
+    name: str
+    language: str | None = None
+    status: Literal["usable", "paused", "disabled"]
+    reason: str = ""
     at: AwareDatetime
 
 
@@ -165,4 +189,6 @@ InstanceHealthEvent = (
     | InstanceLimitsChanged
     | WarmUpChanged
     | InstanceBanned
+    | AccountStandingChanged
+    | TemplateStatusChanged
 )

@@ -137,6 +137,23 @@ class HoldTaken(Event):
     version: int
 
 
+class TemplateStopped(Event):
+    """From the sender, keyed by account: the provider stopped the template, so no intent with it can commit before
+    `until` (None: until the provider approves it again or a person lifts the hold)."""
+
+    template: str
+    reason: str
+    until: AwareDatetime | None = None
+    at: AwareDatetime
+
+
+class TemplateFreed(Event):
+    """From the sender, keyed by account: what the provider had said of the template stops it no more."""
+
+    template: str
+    at: AwareDatetime
+
+
 class GateClosed(Event):
     """From the sender: no intent up to `run_epoch` can commit any more and none is in flight."""
 
@@ -154,5 +171,7 @@ ProgressEvent = (
     | DeadLettersPreviewed
     | DeadLettersTaken
     | HoldTaken
+    | TemplateStopped
+    | TemplateFreed
     | GateClosed
 )

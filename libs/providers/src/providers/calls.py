@@ -69,6 +69,7 @@ class LimitsAnswered:
     status: str | None = None
     unique_per_24h: int | None = None
     messages_per_second: int | None = None
+    unlimited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

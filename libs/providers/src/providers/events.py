@@ -19,6 +19,8 @@ from providers.seen import Location as Location
 from providers.seen import Media as Media
 from providers.seen import Origin as Origin
 from providers.seen import Seen as Seen
+from providers.seen import Standing as Standing
+from providers.seen import TemplateStanding as TemplateStanding
 from providers.seen import UnreadablePayload as UnreadablePayload
 
 
@@ -162,23 +164,32 @@ class PreferenceSeen(Seen):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountSeen(Seen):
-    """Something about the whole account (`account`: Meta's WABA id): bans, restrictions, alerts."""
+    """Something about the whole account (`account`: Meta's WABA id): bans, restrictions, alerts.
+
+    `standing`: what its numbers may do since then, None where the event says nothing of it. `until_ms`: when a
+    restriction ends by itself, None = when the provider says so. `reason`: the provider's own word.
+    """
 
     event: str
     account: str | None = None
+    standing: Standing | None = None
+    reason: str = ""
+    until_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitSeen(Seen):
     """A new messaging limit or quality. `tier`: TIER_* of a number, or the number of people in 24 h (-1: none).
 
-    `unique_per_24h`: the same as a number, None where nothing was said or there is no limit.
-    `messages_per_second`: the number's new throughput, where it was told.
+    `unique_per_24h`: the same as a number, None where nothing was said or there is no limit (`unlimited`).
+    `messages_per_second`, `quality`: of the number `phone` alone, where it was told; the limit is the account's.
     """
 
     event: str
     tier: str | int | None
     unique_per_24h: int | None = None
+    unlimited: bool = False
+    quality: str | None = None
     messages_per_second: int | None = None
     account: str | None = None
     phone: str | None = None
@@ -186,11 +197,14 @@ class LimitSeen(Seen):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateSeen(Seen):
+    """`standing`: whether it may be sent since then, None where the event says nothing of it."""
+
     event: str
     name: str | None
     language: str | None = None
     account: str | None = None
     reason: str | None = None
+    standing: TemplateStanding | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

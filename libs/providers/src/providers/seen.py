@@ -8,6 +8,8 @@ from providers.address import Address
 Direction = Literal["in", "out"]
 Origin = Literal["contact", "phone", "api"]
 Delivery = Literal["accepted", "sent", "delivered", "read", "played", "failed"]
+Standing = Literal["good", "warned", "restricted", "disabled"]
+TemplateStanding = Literal["usable", "paused", "disabled"]
 ConnectionState = Literal["open", "connecting", "closed", "pairing_aborted"]
 
 

@@ -30,6 +30,7 @@ from contracts import ids
 from contracts.contacts import ContactEvent, ContactSaved
 from contracts.conversations import MessageReceived
 from contracts.instances import (
+    AccountStandingChanged,
     BreakerClosed,
     BreakerOpened,
     InstanceBanned,
@@ -42,6 +43,7 @@ from contracts.instances import (
     InstanceRateRestored,
     InstanceThrottled,
     QrCodeUpdated,
+    TemplateStatusChanged,
     WarmUpChanged,
 )
 from contracts.progress import (
@@ -55,6 +57,8 @@ from contracts.progress import (
     LaneExplained,
     PlanPreviewed,
     SendingExplained,
+    TemplateFreed,
+    TemplateStopped,
 )
 from contracts.topics import CAMPAIGN_PROGRESS, INSTANCE_HEALTH, MESSAGE_RECEIVED
 
@@ -72,6 +76,8 @@ PROGRESS = Subscription(
         DeadLettersPreviewed,
         DeadLettersTaken,
         HoldTaken,
+        TemplateStopped,
+        TemplateFreed,
     ),
     linger_ms=10,  # people wait for `paused`
 )
@@ -114,6 +120,8 @@ class Progress:
                     await operation_store.add_answer(connection, account_id, own_id, event)
                 case HoldTaken() as event:
                     await operation_store.note_taken(connection, account_id, event)
+                case TemplateStopped() | TemplateFreed() as event:
+                    await operation_store.note_template(connection, account_id, event)
                 case GateClosed() | CampaignDrained() | CampaignDue() | CampaignBlocked() | DeadLettersTaken():
                     await self._report(connection, account_id, UUID(record.key), record)
                 case _:
@@ -186,6 +194,8 @@ def _columns(event: InstanceHealthEvent) -> dict[str, object]:
             return {"warming_up": event.model_dump_json(exclude={"at"})}
         case InstanceLimitsChanged():
             return {"quality": event.quality} if event.quality else {"throttled_rate": None}
+        case AccountStandingChanged() | TemplateStatusChanged():
+            return {}  # what follows from it the sender tells: BreakerOpened, TemplateStopped
         case _:
             assert_never(event)
 
@@ -206,6 +216,7 @@ def _configuration_change(
                 tier=event.tier,
                 unique_per_24h=event.unique_per_24h,
                 messages_per_second=event.messages_per_second,
+                unlimited=event.unlimited,
             )
         case _:
             return None

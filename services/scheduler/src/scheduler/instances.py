@@ -39,6 +39,9 @@ ON CONFLICT (instance_id, account_id) DO UPDATE SET name = excluded.name, status
         OR excluded.status = 'active' AND i.status <> 'active' THEN NULL ELSE i.health END
 """
 _HEALTH = "UPDATE instance SET health = $2 WHERE instance_id = $1"
+# As good as banned, until the provider reinstates the account behind the number.
+ACCOUNT_DISABLED = "account_disabled"
+_REINSTATED = "UPDATE instance SET health = NULL WHERE instance_id = $1 AND health = $2"
 _THROTTLED = "UPDATE instance SET throttled_rate = $2 WHERE instance_id = $1"
 _DETECTED = (
     "UPDATE instance SET detected_rate = coalesce($2, detected_rate), throttled_rate = NULL WHERE instance_id = $1"
@@ -55,7 +58,7 @@ WHERE instance_id = $1
 # Since when it cannot send for a reason that may move what it has not sent. A person's pause is no such reason.
 _STOPPED = """
 UPDATE instance SET stopped_at = CASE WHEN deleted OR status IN ('banned', 'disconnected')
-    OR health IN ('banned', 'disconnected') THEN coalesce(stopped_at, statement_timestamp()) END
+    OR health IN ('banned', 'account_disabled', 'disconnected') THEN coalesce(stopped_at, statement_timestamp()) END
 WHERE instance_id = ANY($1::uuid[])
 """
 # A breaker that only a person closes: looked at again then; until that the lane stands.
@@ -110,9 +113,12 @@ async def _apply(raw: asyncpg.Connection, instance_id: UUID, account_id: UUID, e
         case BreakerOpened():
             until = event.until or event.at + _UNTIL_A_PERSON_ACTS
             await raw.execute(_BLOCK, instance_id, until, f"breaker: {event.reason}")
+            if event.reason == ACCOUNT_DISABLED:
+                await raw.execute(_HEALTH, instance_id, ACCOUNT_DISABLED)
         case BreakerClosed():
             await raw.execute(_BLOCK, instance_id, None, None)
             await raw.execute(_THROTTLED, instance_id, None)
+            await raw.execute(_REINSTATED, instance_id, ACCOUNT_DISABLED)
         case WarmUpChanged():
             await raw.execute(_WARM_UP, instance_id, event.allowance, event.begins_at, event.ends_at)
         case _:

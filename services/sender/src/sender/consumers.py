@@ -25,18 +25,20 @@ from contracts.conversations import MessageReceived
 from contracts.envelope import Envelope
 from contracts.ids import read_attempt_label, recipient_key
 from contracts.instances import (
+    AccountStandingChanged,
     InstanceBanned,
     InstanceConfigured,
     InstanceConnected,
     InstanceDisconnected,
     InstanceLimitsChanged,
+    TemplateStatusChanged,
 )
 from contracts.operations import ExplainRequested, HoldSet, UnresolvedDecided
 from contracts.progress import HoldTaken
 from contracts.statuses import StatusReceived
-from sender import gates
+from sender import gates, templates
 from sender.instance import inbound as inbound_rates
-from sender.instance import stops, warming
+from sender.instance import standing, stops, warming
 from sender.instance.signals import Signals
 from sender.instance.warm_up import Policy
 from sender.ledger.attempt import WasAccepted
@@ -56,7 +58,7 @@ CONTROL = Subscription(
     handles=(
         CampaignPausing, CampaignCancelling, HoldSet, UnresolvedDecided, ExplainRequested, ContactOptedOut,
         ContactOptedIn, ContactErased, InstanceConfigured, InstanceConnected, InstanceDisconnected, InstanceBanned,
-        InstanceLimitsChanged,
+        InstanceLimitsChanged, AccountStandingChanged, TemplateStatusChanged,
     ),
     linger_ms=5,
 )  # fmt: skip
@@ -93,6 +95,7 @@ class Control:
         closes: list[gates.Close] = []
         holds: list[gates.Hold] = []
         consents: list[gates.Consent] = []
+        words: list[gates.Word] = []
         for received in batch:
             envelope, event = received.envelope, received.event
             match event:
@@ -106,7 +109,9 @@ class Control:
                 case ContactOptedOut() | ContactOptedIn() | ContactErased() if envelope.account_id is not None:
                     kind = CONSENTS[type(event)]
                     consents.append(gates.Consent(envelope.account_id, event.recipient_key, kind, envelope.time))
-        await gates.change(raw, closes, holds, consents)
+                case TemplateStatusChanged() if (word := templates.read_word(envelope, event)) is not None:
+                    words.append(word)
+        await templates.tell(connection, await gates.change(raw, closes, holds, consents, words), utc_now())
         for received in batch:
             await self._heed(connection, received)
 
@@ -123,6 +128,8 @@ class Control:
                 await warming.heed(connection, envelope, event, self._warm_up)
             case InstanceLimitsChanged():
                 await warming.heed(connection, envelope, event, self._warm_up)
+            case AccountStandingChanged():
+                await standing.heed(connection, envelope, event, self._warm_up)
             case HoldSet() if envelope.account_id is not None:
                 await _tell_taken(connection, envelope, event)
             case ExplainRequested() if envelope.account_id is not None:

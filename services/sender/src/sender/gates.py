@@ -8,7 +8,6 @@ from uuid import UUID
 
 import asyncpg
 
-from chassis.telemetry import log
 from sender.ledger.erasure import FORGOTTEN_KEY, forget
 
 # The exclusive lock comes with the write.
@@ -26,6 +25,16 @@ SET held = excluded.held, version = excluded.version, account_id = excluded.acco
     stopped_reason = CASE WHEN excluded.held THEN g.stopped_reason END,
     stopped_until = CASE WHEN excluded.held THEN g.stopped_until END
 WHERE g.version < excluded.version
+RETURNING old.stopped_reason IS NOT NULL AND new.stopped_reason IS NULL AS freed
+"""
+# What the provider says of a template by itself: the last word holds, whichever comes late.
+_WORD = """
+INSERT INTO gate AS g (scope, key, account_id, stopped_reason, word_at) VALUES ('template', $1, $2, $3, $4)
+ON CONFLICT (scope, key) DO UPDATE
+SET stopped_reason = excluded.stopped_reason, stopped_until = NULL, word_at = excluded.word_at,
+    account_id = excluded.account_id
+WHERE g.word_at IS NULL OR g.word_at <= excluded.word_at
+RETURNING old.stopped_reason AS before, new.stopped_reason AS after
 """
 # Beside a person's hold: whoever lifts that has looked at what the provider said as well.
 _STOP = """
@@ -77,7 +86,7 @@ class Consent:
 
 
 class Stop(NamedTuple):
-    """The provider refuses the template itself, `until` None = until a person lifts it."""
+    """The provider refuses the template itself. `until` None = until the provider or a person lets it go on."""
 
     key: str
     account_id: UUID
@@ -85,29 +94,55 @@ class Stop(NamedTuple):
     until: datetime | None
 
 
-async def stop_templates(raw: asyncpg.Connection, stops: Iterable[Stop]) -> None:
-    """Once this is committed no further message of these templates is intended."""
-    for stop in sorted({stop.key: stop for stop in stops}.values()):
-        if await raw.fetchrow(_STOP, *stop) is not None:
-            log.warning("template_stopped", account_id=str(stop.account_id), key=stop.key, cause=stop.reason)
+class Freed(NamedTuple):
+    """Nothing that the provider said stops the template any more."""
+
+    key: str
+    account_id: UUID
+
+
+class Word(NamedTuple):
+    """What the provider said of a template at that time; `reason` None = it may be sent."""
+
+    key: str
+    account_id: UUID
+    reason: str | None
+    at: datetime
+
+
+async def stop_templates(raw: asyncpg.Connection, stops: Iterable[Stop]) -> list[Stop]:
+    """Once this is committed no further message of these templates is intended. Those that were not stopped so."""
+    ordered = sorted({stop.key: stop for stop in stops}.values())
+    return [stop for stop in ordered if await raw.fetchrow(_STOP, *stop) is not None]
 
 
 async def change(
-    raw: asyncpg.Connection, closes: Iterable[Close], holds: Iterable[Hold], consents: Sequence[Consent]
-) -> None:
-    """All changes of a batch. Rows are locked sorted by scope and key, as intents lock them."""
+    raw: asyncpg.Connection,
+    closes: Iterable[Close],
+    holds: Iterable[Hold],
+    consents: Sequence[Consent],
+    words: Sequence[Word] = (),
+) -> list[Stop | Freed]:
+    """All changes of a batch; which templates were stopped or freed by them. Rows are locked sorted by scope and key,
+    as intents lock them."""
     accounts = {str(consent.account_id): consent.account_id for consent in consents}
-    steps: list[tuple[tuple[str, str], Close | Hold | UUID]] = [
+    steps: list[tuple[tuple[str, str], Close | Hold | Word | UUID]] = [
         *((("campaign", close.campaign_id), close) for close in closes),
         *(((hold.scope, hold.key), hold) for hold in holds),
+        *((("template", word.key), word) for word in words),
         *((("account", key), account_id) for key, account_id in accounts.items()),
     ]
+    changed: list[Stop | Freed] = []
     for (scope, key), step in sorted(steps, key=lambda step: step[0]):
         match step:
             case Close():
                 await raw.execute(_CLOSE, key, step.account_id, step.run_epoch, step.cancelled, step.asked_by)
             case Hold():
-                await raw.execute(_HOLD, scope, key, step.account_id, step.held, step.version)
+                row = await raw.fetchrow(_HOLD, scope, key, step.account_id, step.held, step.version)
+                if row is not None and row["freed"] and step.account_id is not None:
+                    changed.append(Freed(key, step.account_id))
+            case Word():
+                changed += await _hear(raw, step)
             case _:
                 await raw.execute(_LOCK_ACCOUNT, key, step)
     for consent in consents:
@@ -120,3 +155,13 @@ async def change(
                 await forget(raw, consent.account_id, consent.recipient)
             case _:
                 assert_never(consent.kind)
+    return changed
+
+
+async def _hear(raw: asyncpg.Connection, word: Word) -> list[Stop | Freed]:
+    row = await raw.fetchrow(_WORD, *word)
+    if row is None or row["before"] == row["after"]:
+        return []
+    if word.reason is None:
+        return [Freed(word.key, word.account_id)]
+    return [Stop(word.key, word.account_id, word.reason, None)]

@@ -14,7 +14,10 @@ Refusal = Literal["unknown_instance", "bad_key", "bad_signature", "unreadable"]
 
 @dataclass(frozen=True, slots=True)
 class KnownInstance:
-    """One number as the door knows it. `keys` and `verify_token` are clear text and never leave the process."""
+    """One number as the door knows it. `keys` and `verify_token` are clear text and never leave the process.
+
+    `business_id`: Meta's account (WABA) that the number belongs to, where its credentials name it.
+    """
 
     id: UUID
     account_id: UUID
@@ -24,6 +27,15 @@ class KnownInstance:
     phone_number: str | None
     keys: WebhookKeys
     verify_token: str | None = None
+    business_id: str | None = None
+
+    def has_number(self, written: str) -> bool:
+        """However the number is written: Meta shows it with spaces and signs."""
+        return self.phone_number is not None and _digits(self.phone_number) == _digits(written)
+
+
+def _digits(phone_number: str) -> str:
+    return "".join(filter(str.isdigit, phone_number))
 
 
 @dataclass(frozen=True, slots=True)

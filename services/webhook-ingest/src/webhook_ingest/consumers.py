@@ -30,6 +30,7 @@ from contracts.webhooks import WebhookProvider, WebhookReceived
 from providers.events import LimitSeen, UnreadablePayload, WebhookEvent
 from providers.protocol import ProviderName
 from providers.registry import PROVIDERS
+from webhook_ingest.accounts import AccountEvent
 from webhook_ingest.admission import KnownInstance
 from webhook_ingest.directory import Directory
 from webhook_ingest.raw import SOURCE, body_of
@@ -158,18 +159,22 @@ class Translator:
         known = self._directory.by_id(webhook.instance_id) if webhook.instance_id else None
         provider = PROVIDERS[known.provider if known else MIXED[webhook.provider]]
         seen = provider.read_webhook(body_of(webhook))
-        reports, unplaced = read_reports(seen, partial(self._find, known), webhook.received_at)
+        reports, unplaced = read_reports(seen, partial(self._find, known), webhook.received_at, self.find_numbers)
         return [_outgoing(report, envelope, traceparent) for report in reports], unplaced
 
     def _find(self, known: KnownInstance | None, event: WebhookEvent) -> KnownInstance | None:
         """The instance that the address named, else the number that the event names."""
         if known is not None:
             return known
-        if event.channel:
-            return self._directory.by_phone_number_id(event.channel)
+        return self._directory.by_phone_number_id(event.channel) if event.channel else None
+
+    def find_numbers(self, event: AccountEvent) -> Sequence[KnownInstance]:
+        """All numbers of the account that the event is about, and the one that it names itself."""
+        found = [*(self._directory.of_business(event.account) if event.account else ())]
         if isinstance(event, LimitSeen) and event.phone:
-            return self._directory.by_phone_number(event.phone)
-        return None
+            named = self._directory.by_phone_number(event.phone)
+            found += [named] if named is not None and named not in found else []
+        return found
 
 
 def _outgoing(report: Report, cause: Envelope, traceparent: str | None) -> Outgoing:

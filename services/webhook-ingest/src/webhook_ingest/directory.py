@@ -50,7 +50,10 @@ class Directory:
         return self._by_phone_number_id.get(phone_number_id)
 
     def by_phone_number(self, phone_number: str) -> KnownInstance | None:
-        return next((known for known in self._by_id.values() if known.phone_number == phone_number), None)
+        return next((known for known in self._by_id.values() if known.has_number(phone_number)), None)
+
+    def of_business(self, business_id: str) -> Iterator[KnownInstance]:
+        return (known for known in self.of_kind("meta_cloud") if known.business_id == business_id)
 
     def by_gateway_name(self, name: str) -> Iterator[KnownInstance]:
         return (known for known in self.of_kind("evolution") if known.gateway_instance == name)
@@ -119,4 +122,5 @@ class Directory:
                 token_hashes=frozenset({sha256(token.encode()).hexdigest()}) if token else frozenset(),
             ),
             verify_token=clear("verify_token"),
+            business_id=clear("business_id"),
         )

@@ -1,6 +1,6 @@
 """What a provider reported, as events with derived ids: pure. A repetition gives the same ids."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -16,13 +16,13 @@ from contracts.instances import (
     InstanceConnected,
     InstanceConnecting,
     InstanceDisconnected,
-    InstanceLimitsChanged,
     QrCodeUpdated,
 )
 from contracts.statuses import StatusReceived
 from contracts.topics import Topic
 from providers import events as seen
 from providers.failures import SEND_UNCERTAIN
+from webhook_ingest.accounts import AccountEvent, concerns_sending, read_account
 from webhook_ingest.admission import KnownInstance
 
 RAW_MAX_BYTES = 64 * 1024  # inline media stays in the raw webhook only
@@ -47,22 +47,37 @@ class Unplaced:
 
 
 FindInstance = Callable[[seen.WebhookEvent], KnownInstance | None]
+FindNumbers = Callable[[AccountEvent], Sequence[KnownInstance]]
+
+
+def _no_numbers(_event: AccountEvent) -> Sequence[KnownInstance]:
+    return ()
 
 
 def read_reports(
-    events: list[seen.WebhookEvent], find: FindInstance, received_at: datetime
+    events: list[seen.WebhookEvent],
+    find: FindInstance,
+    received_at: datetime,
+    find_numbers: FindNumbers = _no_numbers,
 ) -> tuple[list[Report], list[Unplaced]]:
     """What is of no use to anyone downstream (presence, calls, labels, …) yields nothing; the raw webhook is kept."""
     reports: list[Report] = []
     unplaced: list[Unplaced] = []
     for event in events:
+        if isinstance(event, AccountEvent):
+            numbers = find_numbers(event)
+            told = read_account(event, numbers, _time(event.at_ms, received_at))
+            reports += [Report(topics.INSTANCE_HEALTH, str(to.id), said, to, event.key) for to, said in told]
+            if not numbers and concerns_sending(event):
+                unplaced.append(Unplaced(f"no instance has the number or account {event.account!r} of this event"))
+            continue
         if not isinstance(event, USED):
             continue
         instance = find(event)
         if instance is None:
             unplaced.append(Unplaced(f"no instance has the number {event.channel!r} of this event"))
             continue
-        at = datetime.fromtimestamp(event.at_ms / 1000, UTC) if event.at_ms is not None else received_at
+        at = _time(event.at_ms, received_at)
         report = _report(event, instance, at, received_at)
         if report is not None:
             reports.append(report)
@@ -93,7 +108,7 @@ def _report(event: seen.WebhookEvent, instance: KnownInstance, at: datetime, rec
                 instance_id=instance.id, provider_message_id=event.target, message_id=identity, deleted_at=at
             )
             return Report(topics.MESSAGE_RECEIVED, _chat_key(event, instance, identity), deleted, instance, event.key)
-        case seen.ConnectionSeen() | seen.QrSeen() | seen.LimitSeen():
+        case seen.ConnectionSeen() | seen.QrSeen():
             return Report(topics.INSTANCE_HEALTH, str(instance.id), _health(event, at), instance, event.key)
         case _:
             return None
@@ -107,7 +122,6 @@ USED = (
     seen.DeleteSeen,
     seen.ConnectionSeen,
     seen.QrSeen,
-    seen.LimitSeen,
 )
 
 
@@ -203,20 +217,16 @@ def _received(
     return Report(topics.MESSAGE_RECEIVED, str(ids.chat_id(instance.id, chat)), received, instance, event.key)
 
 
-def _health(event: seen.ConnectionSeen | seen.QrSeen | seen.LimitSeen, at: datetime) -> Event:
+def _time(at_ms: int | None, otherwise: datetime) -> datetime:
+    return otherwise if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
+def _health(event: seen.ConnectionSeen | seen.QrSeen, at: datetime) -> Event:
     match event:
         case seen.QrSeen(exhausted=True):
             return InstanceDisconnected(reason="qr_code_limit", at=at)
         case seen.QrSeen():
             return QrCodeUpdated(qr_code=event.image or event.code, pairing_code=event.pairing_code, at=at)
-        case seen.LimitSeen():
-            return InstanceLimitsChanged(
-                tier=str(event.tier) if event.tier is not None else None,
-                unique_per_24h=event.unique_per_24h,
-                messages_per_second=event.messages_per_second,
-                quality=event.event,
-                at=at,
-            )
         case seen.ConnectionSeen(state="open"):
             return InstanceConnected(phone_number=event.phone, at=at)
         case seen.ConnectionSeen(state="connecting"):

@@ -6,6 +6,7 @@ delay, reorder or double it before the first try.
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -145,11 +146,11 @@ class Callbacks:
 
     def post_meta(self, number: Number, value: dict[str, Any], kind: str,
                   items: tuple[tuple[str, str], ...], field: str = "messages") -> None:  # fmt: skip
-        """Sign and post one Meta change."""
-        body = orjson.dumps({
-            "object": "whatsapp_business_account",
-            "entry": [{"id": number.waba, "changes": [{"value": value, "field": field}]}],
-        })  # fmt: skip
+        """Sign and post one Meta change. What is about the account says when, having no time of its own."""
+        entry: dict[str, Any] = {"id": number.waba, "changes": [{"value": value, "field": field}]}
+        if field != "messages":
+            entry["time"] = int(time.time())
+        body = orjson.dumps({"object": "whatsapp_business_account", "entry": [entry]})
         headers = b"content-type: application/json\r\nuser-agent: facebookexternalua\r\n"
         if number.app_secret:
             headers += b"x-hub-signature-256: " + sign(number.app_secret, body).encode() + b"\r\n"

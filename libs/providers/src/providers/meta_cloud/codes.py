@@ -99,6 +99,10 @@ def people_per_24h(tier: str | int | None) -> int | None:
     return int(known.group(1)) * (1000 if known.group(2) else 1) if known else None
 
 
+def is_unlimited(tier: str | int | None) -> bool:
+    return tier in (-1, "TIER_UNLIMITED", "UNLIMITED")
+
+
 def classify(code: int) -> Failure:
     """The failure behind a code, the same for answers and for statuses."""
     known = CODES.get(code)

@@ -16,7 +16,7 @@ from providers.calls import (
     LookUpFailed,
     WebhookTarget,
 )
-from providers.meta_cloud.codes import RATE_HIGH, RATE_STANDARD, people_per_24h, read_error
+from providers.meta_cloud.codes import RATE_HIGH, RATE_STANDARD, is_unlimited, people_per_24h, read_error
 from providers.meta_cloud.send import graph_headers, graph_url
 from providers.protocol import Account, HttpRequest, OutboundMessage, Rejected, Throttled
 from providers.wire import obj, read_any, text
@@ -81,6 +81,7 @@ def read_call(status: int, headers: Mapping[str, str], body: bytes) -> CallAnswe
             throughput=throughput,
             status=text(answer.get("status")),
             unique_per_24h=people_per_24h(tier),
+            unlimited=is_unlimited(tier),
             messages_per_second=_RATES.get(throughput or ""),
         )
     return CallDone(answer)

@@ -92,6 +92,7 @@ _REMEDIES = {
     "paused": "Set its status back to active.",
     "disconnected": "Connect it again.",
     "banned": "Appeal on the phone; use another number meanwhile.",
+    "account_disabled": "Appeal on the account's page; use another account's number meanwhile.",
     "deleted": "Give the campaign another number.",
 }
 _SHOWN = 5
@@ -132,7 +133,7 @@ def sentence(reason: Reason, words: Words) -> str:
         since=since,
         because=f" ({reason.because})" if reason.because else "",
         until=until,
-        until_or_person=until or " when a person lifts the hold",
+        until_or_person=until or " when the provider approves it again, or a person lifts the hold",
         until_or_answers=until or " once the last answers are in",
         detail=detail,
         name=detail.partition(": ")[2],

@@ -132,15 +132,21 @@ def note_lost(instance: Instance, status: Literal["banned", "disconnected"]) -> 
 
 
 def note_limits(
-    instance: Instance, *, tier: str | None, unique_per_24h: int | None, messages_per_second: float | None
+    instance: Instance,
+    *,
+    tier: str | None,
+    unique_per_24h: int | None,
+    messages_per_second: float | None,
+    unlimited: bool = False,
 ) -> list[InstanceConfigured]:
     """What the provider told holds, except for what a person set."""
     configuration = instance.configuration
     if configuration is None or configuration.deleted:
         return []
     by_hand = configuration.limits_by_hand
-    told = {"unique_per_24h": unique_per_24h, "messages_per_second": messages_per_second}
-    kept = {name: value for name, value in told.items() if value is not None and name not in by_hand}
+    told: dict[str, float | None] = {"unique_per_24h": unique_per_24h, "messages_per_second": messages_per_second}
+    said = {name for name, value in told.items() if value is not None} | ({"unique_per_24h"} if unlimited else set())
+    kept = {name: told[name] for name in said if name not in by_hand}
     if tier is not None and "tier" not in by_hand:
         changed = configuration.model_copy(update={"tier": tier})
     else:

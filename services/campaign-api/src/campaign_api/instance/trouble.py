@@ -36,6 +36,8 @@ _TEXTS: Final = {
     "error_share": "Too many of its messages end in errors that WhatsApp does not explain. It rests; look at what it"
     " sends and to whom.",
     "banned": "WhatsApp banned the number. Appeal on the phone; move its contacts to another number.",
+    "account_restricted": "WhatsApp restricts what the account may send. Read the account's page.",
+    "account_disabled": "WhatsApp disabled the account. Appeal on the account's page; other accounts' numbers go on.",
     "close": f"The session ended. {_PAIR_AGAIN}",
     "closed": f"The session ended. {_PAIR_AGAIN}",
 }

@@ -13,6 +13,7 @@ from campaign_api.door.parts import Here, Parts
 from campaign_api.door.principal import Operator, Principal, Supervisor
 from campaign_api.door.problems import Problem, not_found, responses
 from campaign_api.instance import store as instances
+from campaign_api.instance.trouble import explain
 from campaign_api.operation import models, orders, store
 from contracts.operations import HoldScope, HoldSet
 
@@ -23,9 +24,10 @@ router = APIRouter(prefix="/api", tags=["queue"], route_class=IdempotentRoute)
 
 @router.get("/holds", responses=responses())
 async def holds(principal: Operator, parts: Here) -> list[models.Hold]:
-    """Those of the account, and the one of the whole installation; with who set them, when and why."""
+    """Those of the account, and the one of the whole installation; with who set them, when and why. Templates that
+    their provider stopped are among them."""
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
-        return [models.Hold(**row) for row in await store.holds(connection)]
+        return [_shown(row) for row in await store.holds(connection)]
 
 
 @router.put("/holds", responses=responses(404))
@@ -44,7 +46,12 @@ async def hold(body: models.HoldChange, principal: Supervisor, parts: Here) -> m
     await _taken(parts, principal, body.scope, body.key, version)
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
         rows = await store.holds(connection)
-    return next(models.Hold(**row) for row in rows if (row["scope"], row["key"]) == (body.scope, body.key))
+    return next(_shown(row) for row in rows if (row["scope"], row["key"]) == (body.scope, body.key))
+
+
+def _shown(row: store.Row) -> models.Hold:
+    reason = row["stopped_reason"]
+    return models.Hold(**row, stopped_text=None if reason is None else explain(reason))
 
 
 async def set_everything(parts: Parts, *, held: bool, reason: str) -> int:

@@ -110,7 +110,11 @@ class HoldChange(_Request):
 
 
 class Hold(BaseModel):
-    """`effective`: the sender heeds it, so that only what was on its way before can still arrive."""
+    """`effective`: the sender heeds it, so that only what was on its way before can still arrive.
+
+    `stopped_*`: beside it, what the provider says of the template: since when and why nothing is sent with it, until
+    when (null: until the provider approves it again, or a person sets `held` to false), and what to do.
+    """
 
     scope: HoldScope
     key: str
@@ -121,3 +125,7 @@ class Hold(BaseModel):
     set_at: datetime
     reason: str = ""
     effective: bool = False
+    stopped_reason: str | None = None
+    stopped_text: str | None = None
+    stopped_until: datetime | None = None
+    stopped_at: datetime | None = None

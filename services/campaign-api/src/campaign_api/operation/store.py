@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.database import driver
 from contracts.envelope import Event
-from contracts.progress import HoldTaken
+from contracts.progress import HoldTaken, TemplateFreed, TemplateStopped
 
 Row: TypeAlias = Record
 
@@ -64,7 +64,7 @@ async def set_hold(
 async def holds(connection: AsyncConnection) -> Sequence[Row]:
     return await (await driver(connection)).fetch(
         "SELECT h.scope, h.key, h.held, h.version, h.set_by, u.name AS set_by_name, h.set_at, h.reason,"
-        " h.taken_version >= h.version AS effective"
+        " h.taken_version >= h.version AS effective, h.stopped_reason, h.stopped_until, h.stopped_at"
         " FROM hold h LEFT JOIN app_user u ON u.account_id = h.account_id AND u.id = h.set_by"
         " ORDER BY h.scope, h.key"
     )
@@ -86,6 +86,21 @@ async def note_taken(connection: AsyncConnection, account_id: UUID, taken: HoldT
         taken.scope,
         taken.key,
         taken.version,
+    )
+
+
+async def note_template(connection: AsyncConnection, account_id: UUID, event: TemplateStopped | TemplateFreed) -> None:
+    """Worker's role: what the sender heeds of its provider's word, beside the hold of a person."""
+    stopped = (event.reason, event.until, event.at) if isinstance(event, TemplateStopped) else (None, None, None)
+    await (await driver(connection)).execute(
+        "INSERT INTO hold AS h (account_id, scope, key, held, version, set_at, stopped_reason, stopped_until,"
+        " stopped_at) VALUES ($1, 'template', $2, false, 0, $3, $4, $5, $6)"
+        " ON CONFLICT (account_id, scope, key) DO UPDATE SET stopped_reason = excluded.stopped_reason,"
+        " stopped_until = excluded.stopped_until, stopped_at = excluded.stopped_at",
+        account_id,
+        event.template,
+        event.at,
+        *stopped,
     )
 
 

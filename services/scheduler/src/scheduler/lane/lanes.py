@@ -93,7 +93,7 @@ def why_stopped(row: Row) -> str | None:
         return "inactive"
     if row["status"] != "active":
         return str(row["status"])
-    return row["health"] if row["health"] in ("banned", "disconnected") else None
+    return row["health"] if row["health"] in ("banned", "account_disabled", "disconnected") else None
 
 
 def read_lane(row: Row) -> LockedLane:

@@ -31,7 +31,7 @@ _CANDIDATES = """
 SELECT n.instance_id, n.campaign_id FROM instance i JOIN line n USING (instance_id, account_id)
 JOIN campaign c USING (campaign_id, account_id)
 WHERE i.stopped_at IS NOT NULL AND c.status = 'running' AND c.planned_dispatches IS NOT NULL
-    AND (i.deleted OR i.health = 'banned' OR i.status = 'banned'
+    AND (i.deleted OR i.health IN ('banned', 'account_disabled') OR i.status = 'banned'
         OR i.stopped_at <= statement_timestamp() - $1::interval)
     AND (EXISTS (SELECT 1 FROM dispatch d WHERE d.instance_id = n.instance_id AND d.campaign_id = n.campaign_id
             AND d.state = 'pending' AND d.waits IS NULL AND d.campaign_id IS NOT NULL AND d.step = 0)

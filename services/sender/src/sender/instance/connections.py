@@ -211,6 +211,7 @@ def tell(answer: CallAnswer, now: datetime) -> list[InstanceHealthEvent]:
                 facts.InstanceLimitsChanged(
                     tier=answer.tier,
                     unique_per_24h=answer.unique_per_24h,
+                    unlimited=answer.unlimited,
                     messages_per_second=answer.messages_per_second,
                     quality=answer.quality,
                     at=now,

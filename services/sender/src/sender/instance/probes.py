@@ -79,6 +79,7 @@ class Probes:
                     event = InstanceLimitsChanged(
                         tier=answer.tier,
                         unique_per_24h=answer.unique_per_24h,
+                        unlimited=answer.unlimited,
                         messages_per_second=answer.messages_per_second,
                         quality=answer.quality,
                         at=now,

@@ -72,6 +72,11 @@ def rest(before: Rests, now: datetime, policy: Policy, at_least: datetime | None
     return Rests(count, until if at_least is None else max(until, at_least))
 
 
+def restrict(before: Rests, until: datetime) -> Rests:
+    """A rest whose end the provider set: no strike of the number's own. One under way that lasts longer stays."""
+    return Rests(before.number, until if before.until is None else max(before.until, until))
+
+
 def is_refused(reports: Reports, policy: Policy) -> bool:
     """Whether so many messages end in errors that going on would harm the number.
 

@@ -12,10 +12,12 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.database import Database, driver
+from chassis.lifecycle import utc_now
 from chassis.telemetry import log
 from contracts.messages import MessageQueued
 from providers.failures import FAILURES
-from sender.gates import Stop, stop_templates
+from sender import templates
+from sender.gates import Stop
 from sender.ledger.attempt import Finding, NeverLeft, WasRejected
 from sender.work import template_gate
 
@@ -83,7 +85,7 @@ async def carry_out(database: Database, consequences: Sequence[Consequence]) -> 
                 await _refund(connection, refunds)
         if stops:
             async with database.transaction() as connection:
-                await stop_templates(await driver(connection), stops)
+                await templates.stop(connection, stops, utc_now())
     except Exception as error:  # noqa: BLE001  what was settled is written and must be told
         log.warning("consequences_not_written", count=len(consequences), error=type(error).__name__)
 
