@@ -14,7 +14,7 @@ import projections.settings
 import scheduler.settings
 import sender.settings
 import webhook_ingest.settings
-from chassis.settings import MigrateSettings
+from chassis.settings import MigrateSettings, PostgresSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 K8S = ROOT / "deploy/k8s"
@@ -79,14 +79,19 @@ def test_every_file_of_the_base_is_in_its_kustomization() -> None:
     assert set(listed) == {path.name for path in (K8S / "base").glob("*.yaml")} - {"kustomization.yaml"}
 
 
+CONFIG: dict[str, dict[str, str]] = {d["metadata"]["name"]: d["data"] for d in BASE if d["kind"] == "ConfigMap"}
+
+
 def environment_of(container: dict[str, Any]) -> dict[str, str]:
-    config = next(d for d in BASE if d["kind"] == "ConfigMap" and d["metadata"]["name"] == "pombo-config")
-    variables = dict(config["data"])
-    for variable in container["env"]:
-        secret = variable.get("valueFrom", {}).get("secretKeyRef", {}).get("name")
-        sample = {"pombo-database": "postgresql://u:p@h/d", "pombo-secrets": SAMPLE, None: "sender-0"}[secret]
-        variables[variable["name"]] = variable.get("value", sample)
-    return variables
+    return CONFIG["pombo-config"] | {v["name"]: v.get("value") or read_from(v["valueFrom"]) for v in container["env"]}
+
+
+def read_from(source: dict[str, Any]) -> str:
+    if "configMapKeyRef" in source:
+        return CONFIG[source["configMapKeyRef"]["name"]][source["configMapKeyRef"]["key"]]
+    if "secretKeyRef" in source:
+        return {"pombo-database": "postgresql://u:p@h/d", "pombo-secrets": SAMPLE}[source["secretKeyRef"]["name"]]
+    return "sender-0"
 
 
 @pytest.mark.parametrize("document", [d for d in PODS if d in BASE], ids=title)
@@ -104,6 +109,28 @@ def test_a_manifests_environment_loads_into_the_services_settings(
     settings()
     known = {name.upper() for name in settings.model_fields} | {"WHATSAPP_VERIFY_TOKEN"}
     assert {name.split("__")[0] for name in variables} - {"HEALTH"} <= known
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_manifest_sets_all_that_the_compose_file_sets(name: str) -> None:
+    """What a service cannot do without is found by running it, which the compose file does more often."""
+    workload = next(d for d in PODS if d["metadata"]["name"] == name)
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"][name]
+    assert compose["environment"].keys() <= environment_of(container).keys()
+
+
+def test_postgres_has_a_connection_for_every_pool_of_every_replica() -> None:
+    most = {d["metadata"]["name"]: d["spec"]["maxReplicas"] for d in BASE if d["kind"] == "HorizontalPodAutoscaler"}
+    connections = 0
+    for name, settings in SETTINGS.items():
+        workload = next(d for d in PODS if d["metadata"]["name"] == name)
+        web = settings.model_fields["web_pool_size"].default if "web_pool_size" in settings.model_fields else 0
+        listener = 1  # outside the pools
+        pools = PostgresSettings.model_fields["pool_size"].default + web + listener
+        connections += pools * most.get(name, workload["spec"]["replicas"])
+    (cluster,) = (d for d in BASE if d["kind"] == "Cluster")
+    assert connections < int(cluster["spec"]["postgresql"]["parameters"]["max_connections"])
 
 
 @pytest.mark.parametrize("document", PODS, ids=title)
