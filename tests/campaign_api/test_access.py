@@ -84,6 +84,7 @@ ROLES = {
     "POST /api/whatsapp/queue/stats": "supervisor",
     "POST /api/whatsapp/queue/dead-letters/preview": "operator",
     "GET /api/whatsapp/queue/unresolved": "operator",
+    "GET /api/whatsapp/queue/possibly-twice": "operator",
     "POST /api/whatsapp/queue/unresolved/{dispatch_id}": "supervisor",
     "GET /api/whatsapp/queue/explain": "operator",
     "GET /api/campaigns/{campaign_id}/explain": "operator",

@@ -95,3 +95,29 @@ async def test_what_nobody_knows_is_listed_page_by_page_and_decided(
     assert decided.status_code == 200
     unknown = await rival.client.post(f"/api/whatsapp/queue/unresolved/{made[1]}", json={"decision": "was_sent"})
     assert unknown.status_code == 404
+
+
+async def test_every_possible_duplicate_is_counted_and_named(
+    api_database: Database, ana: Person, rival: Person
+) -> None:
+    campaign = await ana.campaign()
+    made = sorted(uuid4() for _ in range(3))
+    for number, (state, twice) in enumerate(
+        (("accepted", True), ("unresolved", True), ("accepted", True), ("accepted", False), ("failed", True))
+    ):
+        await write(
+            api_database,
+            "INSERT INTO projections_g1.dispatch (account_id, id, subject_id, recipient_id, step, attempt, state,"
+            " changed_at, may_duplicate) VALUES ($1, $2, $3, $2, 0, 2, $4, now() - interval '30 days', $5)",
+            ana.account_id, made[number] if number < 3 else uuid4(), UUID(campaign["id"]), state, twice,
+        )  # fmt: skip
+    figures = (await ana.client.get(f"/api/campaigns/{campaign['id']}/statistics")).json()
+    assert figures["possibly_twice"] == 3
+    url = f"/api/whatsapp/queue/possibly-twice?campaign_id={campaign['id']}"
+    first = await ana.client.get(f"{url}&limit=2")
+    rest = await ana.client.get(first.headers["Link"].split(">")[0].lstrip("<"))
+    rows = first.json() + rest.json()
+    assert [(row["id"], row["state"], row["attempt"]) for row in rows] == [
+        (str(one), state, 2) for one, state in zip(made, ("accepted", "unresolved", "accepted"), strict=True)
+    ]
+    assert (await rival.client.get(url)).json() == []

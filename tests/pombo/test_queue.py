@@ -47,6 +47,9 @@ class Door:
             case "POST", "/api/whatsapp/queue/dead-letters/preview":
                 again = sum(group["count"] for group in self.groups if group["fate"] != "final")
                 return {"groups": self.groups, "again": again}
+            case "GET", "/api/whatsapp/queue/possibly-twice":
+                row = {"id": CAMPAIGN, "campaign_id": CAMPAIGN, "phone_number": "5511", "name": "Ana", "attempt": 2}
+                return [row | {"state": "accepted"}]
             case "GET", "/api/whatsapp/queue/stats":
                 return {"campaigns": FIGURES, "webhooks": {}, "instances": [QUEUE]}
             case "GET", "/api/instances":
@@ -123,10 +126,22 @@ def test_a_retry_is_shown_asked_for_and_ordered_with_the_same_filter(door: Door)
 def test_where_nothing_can_be_tried_again_nothing_is_asked(door: Door) -> None:
     door.groups = LETTERS[1:]
     assert "0 would be tried again" in run(queue.app, "retry", "--yes", code=1)
-    assert "No dead letters" in run(queue.app, "clear", "--yes", code=1)
     door.groups = []
     assert "No dead letters" in run(queue.app, "retry", "--yes", code=1)
+    assert "No dead letters" in run(queue.app, "clear", "--yes", code=1)
     assert door.orders == []
+    door.groups = LETTERS[1:]
+    run(queue.app, "clear", "--yes")
+    assert [order["action"] for order in door.orders] == ["clear"], (
+        "what cannot be tried again leaves the queue as well"
+    )
+
+
+def test_possible_duplicates_are_listed(door: Door) -> None:
+    shown = run(queue.app, "possibly-twice", "--campaign", CAMPAIGN)
+    assert f"?campaign_id={CAMPAIGN}" in door.asked[-1][1]
+    assert "accepted" in shown
+    assert "Ana" in shown
 
 
 def test_other_orders(door: Door) -> None:

@@ -45,7 +45,7 @@ SELECT instance_id, count(*) FILTER (WHERE state = 'pending') AS pending,
     count(*) FILTER (WHERE state = 'released') AS processing, count(*) FILTER (WHERE state = 'failed') AS dead_letters,
     count(*) FILTER (WHERE state = 'unresolved') AS unresolved
 FROM (SELECT instance_id, CASE WHEN state = 'failed' AND delivery >= 3 THEN 'accepted' ELSE coalesce(state, 'pending')
-    END AS state FROM dispatch) d
+    END AS state FROM dispatch WHERE NOT given_up) d
 WHERE instance_id IS NOT NULL AND state IN ('pending', 'released', 'failed', 'unresolved') GROUP BY instance_id
 """
 ACCOUNT, CAMPAIGN, INSTANCE = (UUID(int=n) for n in (1, 2, 3))

@@ -33,6 +33,7 @@ COLUMNS = {
     "attendance_daily": "account_id date conversations_resolved first_response_mean_s",
     "instance_daily_volume": "account_id instance_id date messages_sent messages_received",
     "queue_statistics": "account_id instance_id pending processing dead_letters unresolved",
+    "possibly_twice": "account_id id campaign_id recipient_id instance_id phone_number name order_index state attempt",
     "instance_window": "account_id instance_id messages_sent",
     "sending_configurations": f"{WITH_IDS} user_id campaign_id min_delay_seconds max_delay_seconds "
     "pause_after_messages pause_duration_seconds max_retries daily_limit allowed_hours_start allowed_hours_end",

@@ -15,7 +15,7 @@ from contracts.campaigns import (
 )
 from contracts.messages import MessageQueued
 from contracts.operations import DeadLettersCleared, DeadLettersPreviewRequested, DeadLettersRequeued
-from contracts.progress import CampaignDrained, DeadLettersPreviewed, DeadLettersTaken
+from contracts.progress import CampaignDrained, DeadLettersPreviewed, DeadLettersTaken, DispatchesChanged
 from scheduler.dispatch.automaton import CampaignStatus, Dispatch, dead_letter_fate, requeue
 from scheduler_parts import (
     ACCOUNT,
@@ -156,9 +156,21 @@ async def test_clearing_takes_what_was_named_and_nothing_else(on: Bench) -> None
     found = await preview(on, campaign_id=campaign)
     assert {(group.reason, group.fate) for group in found.groups} == {
         ("media_host_down", "released"),
-        ("server_error", "final"),
         ("not_on_whatsapp", "final"),
     }
+    await on.tell(topics.OPERATIONS, (ACCOUNT, DeadLettersCleared(campaign_id=campaign, reason="not_on_whatsapp")))
+    assert {group.reason for group in (await preview(on, campaign_id=campaign)).groups} == {"media_host_down"}
+    given_up = [
+        (change.dispatch_id, change.state, change.reason)
+        for _, event in await on.events(DispatchesChanged)
+        if isinstance(event, DispatchesChanged)
+        for change in event.changes
+        if change.given_up
+    ]
+    assert given_up == [
+        (letter.dispatch_id, "failed", reason)
+        for letter, reason in zip((*letters[:2], letters[3]), (*REASONS[:2], REASONS[3]), strict=True)
+    ], "each is told once, and stays failed for its reason"
 
 
 async def test_later_steps_wait_again_behind_a_requeued_one(on: Bench) -> None:

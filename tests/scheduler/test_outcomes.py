@@ -11,7 +11,7 @@ from contracts.campaigns import (
     CampaignResumed,
 )
 from contracts.operations import DeadLettersRequeued, UnresolvedDecided
-from contracts.progress import CampaignDrained
+from contracts.progress import CampaignDrained, DispatchesChanged
 from scheduler_parts import (
     ACCOUNT,
     AT_ONCE,
@@ -139,6 +139,9 @@ async def test_a_person_may_accept_a_possible_duplicate(on: Bench) -> None:
     assert (again.attempt, again.may_duplicate) == (2, True)
     await settle_all(on, instance_id, [again])
     assert await on.states(campaign) == {"accepted": 1}
+    told = [change for _, event in await on.events(DispatchesChanged) for change in event.changes]  # type: ignore[attr-defined]
+    assert (told[-1].state, told[-1].attempt, told[-1].may_duplicate) == ("accepted", 2, True)
+    assert not any(change.may_duplicate for change in told if change.attempt == 1), "not before it is sent again"
 
 
 async def test_outcomes_in_any_order_and_repeated_keep_the_counts_exact(on: Bench) -> None:

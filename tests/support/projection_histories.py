@@ -147,6 +147,8 @@ def _change(history: History, account: UUID, plan: list[Dispatch], state: Any, r
                 instance_id=dispatch.instance if history.rng.random() < 0.8 else None, version=dispatch.version,
                 attempt=dispatch.attempt, release=0, state=state, reason=reason,
                 due_at=history.now if state == "pending" else None,
+                may_duplicate=state in ("accepted", "unresolved") and dispatch.version % 3 == 0,
+                given_up=state == "failed" and dispatch.version % 2 == 1,
             )
         )  # fmt: skip
     if plan:

@@ -20,6 +20,8 @@ class DispatchChange(BaseModel):
 
     `reason`: why it waits, failed or was skipped (the failure's name, `opted_out`, `previous_step`, `paused`, …).
     `due_at`: when a waiting dispatch may be released, None if that depends on something else than time.
+    `may_duplicate`, told with an outcome: an attempt before it may have arrived as well. `given_up`: a person cleared
+    the dead letter.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +36,8 @@ class DispatchChange(BaseModel):
     state: DispatchState
     reason: str | None = None
     due_at: AwareDatetime | None = None
+    may_duplicate: bool = False
+    given_up: bool = False
 
 
 class DispatchesChanged(Event):
@@ -99,7 +103,7 @@ class DeadLetterGroup(BaseModel):
     """Dead letters that have all of this in common, and what a requeue would make of them.
 
     `fate`: released as the lane allows · once the campaign is resumed · its ended campaign runs again · not in a
-    cancelled campaign · not at all, because the reason cannot pass or they were cleared.
+    cancelled campaign · not at all, because the reason cannot pass.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -18,7 +18,7 @@ FATES = {
     "after_resume": "tried again once its campaign is resumed",
     "campaign_reopened": "tried again; its campaign, which has ended, runs again",
     "cancelled": "not tried: its campaign was cancelled",
-    "final": "not tried: the reason cannot pass, or it was cleared",
+    "final": "not tried: the reason cannot pass",
 }
 app = typer.Typer(no_args_is_help=True, help="The queue: figures, dead letters, what is stuck.")
 holds_app = typer.Typer(no_args_is_help=True, help="Kill-switches: nothing that one covers leaves while it is set.")
@@ -78,11 +78,11 @@ def retry(
 def clear(
     campaign: Campaign = None, instance: Instance = None, reason: Reason = None, job: Job = None, yes: Yes = False
 ) -> None:
-    """Give dead letters up: they stay failed in the figures and are offered for no further try."""
+    """Give dead letters up: they leave the queue, stay failed in their campaign's figures, and are not tried again."""
     with saved_api() as api:
         chosen = _filter(api, campaign, instance, reason, job)
         found = api.post(PREVIEW, json=chosen)
-        count = sum(group["count"] for group in found["groups"] if group["fate"] != "final")
+        count = sum(group["count"] for group in found["groups"])
         if count == 0:
             console.print("No dead letters.")
             raise typer.Exit(1)
@@ -113,6 +113,19 @@ def unresolved(campaign: Campaign = None, instance: Instance = None) -> None:
         to, name = row["phone_number"] or "–", row["name"] or ""
         table.add_row(row["id"], row["since"][:19], to, escape(name), str(row["attempt"]), escape(what))
     console.print(table)
+
+
+@app.command("possibly-twice")
+def possibly_twice(campaign: Campaign = None) -> None:
+    """Messages that may have arrived more than once: sent again although nobody knew of the attempt before."""
+    with saved_api() as api:
+        only = {"campaign_id": str(campaign)} if campaign else {}
+        found = list(api.pages("/api/whatsapp/queue/possibly-twice", **only))
+    table = Table("message", "campaign", "to", "name", "attempts", "state")
+    for row in found:
+        to, name = row["phone_number"] or "–", row["name"] or ""
+        table.add_row(row["id"], row["campaign_id"] or "–", to, escape(name), str(row["attempt"]), row["state"])
+    console.print(table if found else "None.")
 
 
 @app.command()

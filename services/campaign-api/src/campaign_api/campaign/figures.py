@@ -24,7 +24,8 @@ router = APIRouter(prefix="/api", tags=["campaigns"])
 class Statistics(BaseModel):
     """Counts of recipients; the same by dispatch in `dispatches`. They add up to `total_contacts` at every moment.
 
-    `delivery_rate` = sent ÷ total × 100. `messages_per_minute`: over the last minute.
+    `delivery_rate` = sent ÷ total × 100. `messages_per_minute`: over the last minute. `possibly_twice`: messages that
+    may have arrived more than once; `GET /api/whatsapp/queue/possibly-twice` names each.
     """
 
     campaign_id: UUID
@@ -48,6 +49,7 @@ class Statistics(BaseModel):
     read_rate: float
     replied_rate: float
     dispatches: dict[str, int]
+    possibly_twice: int
     messages_per_minute: int
     estimated_end: datetime | None
 
@@ -59,6 +61,7 @@ async def statistics(campaign_id: UUID, principal: Operator, parts: Here) -> Sta
         figures = dict((await reading.figures(connection, [campaign_id])).get(campaign_id) or {})
         running = row["status"] in ("running", "pausing", "cancelling")
         lately = await reading.sent_lately(connection, campaign_id) if running else 0
+        twice = await reading.possibly_twice(connection, campaign_id)
     counted = _completed(figures, row["recipient_count"])
     waiting = sum(int(figures.get(f"dispatches_{name}") or 0) for name in ("pending", "queued"))
     pending = max(waiting, counted["pending_count"])
@@ -67,6 +70,7 @@ async def statistics(campaign_id: UUID, principal: Operator, parts: Here) -> Sta
         campaign_id=campaign_id,
         status=row["status"],
         dispatches={name[11:]: value for name, value in figures.items() if name.startswith("dispatches_")},
+        possibly_twice=twice,
         messages_per_minute=lately,
         estimated_end=end,
         **counted,

@@ -20,6 +20,14 @@ async def figures(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID
     return {row["campaign_id"]: row for row in rows}
 
 
+async def possibly_twice(connection: AsyncConnection, campaign_id: UUID) -> int:
+    """Messages that may have arrived more than once; there are few (index dispatch_twice)."""
+    count: int = await (await driver(connection)).fetchval(
+        "SELECT count(*) FROM projections.possibly_twice WHERE campaign_id = $1", campaign_id
+    )
+    return count
+
+
 async def sent_lately(connection: AsyncConnection, campaign_id: UUID) -> int:
     """Messages accepted in the last RATE_WINDOW_S seconds: found by the read model's index on times."""
     count: int = await (await driver(connection)).fetchval(

@@ -19,7 +19,7 @@ from campaign_api.identity import administration
 from campaign_api.identity import http as identity
 from campaign_api.instance import http as instances
 from campaign_api.live import http as live
-from campaign_api.operation import dead_letters, holds, unresolved
+from campaign_api.operation import dead_letters, holds, possibly_twice, unresolved
 from campaign_api.operation import http as operations
 from campaign_api.upload import http as uploads
 from chassis.health import Readiness, render_metrics
@@ -37,6 +37,7 @@ ROUTERS = (
     desk.router,
     operations.router,
     unresolved.router,
+    possibly_twice.router,
     dead_letters.router,
     holds.router,
     explanations.router,

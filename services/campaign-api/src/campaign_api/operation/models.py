@@ -78,7 +78,7 @@ class QueueAction(DeadLetterFilter):
 
 class DeadLetterGroup(BaseModel):
     """`fate`: released at once · after the campaign is resumed · its ended campaign runs again · not tried, because it
-    is cancelled · not tried, because the reason cannot pass or they were cleared."""
+    is cancelled · not tried, because the reason cannot pass."""
 
     campaign_id: UUID | None
     instance_id: UUID | None

@@ -29,6 +29,8 @@ class Change(NamedTuple):
     reason: str | None
     due_at: datetime | None
     changed_at: datetime
+    may_duplicate: bool
+    given_up: bool
 
 
 class Evidence(NamedTuple):
@@ -59,9 +61,11 @@ class Failure(NamedTuple):
 
 
 # What the columns of the others hold in a row of one of them; they change nothing.
-_NOT_CHANGED: Final = (None, -1, 0, 0, None, None, None, None)
+_NOT_CHANGED: Final = (None, -1, 0, 0, None, None, None, None, False, False)
 _NOT_SHOWN: Final = (None, None, 0, None, None)
 _NOT_FAILED: Final = ("", None)
+_WORD_ENDS: Final = len(Change._fields)
+_EVIDENCE_ENDS: Final = _WORD_ENDS + len(_NOT_SHOWN)
 
 
 def read_changes(envelope: Envelope, event: DispatchesChanged) -> Iterator[Change]:
@@ -87,6 +91,8 @@ def read_changes(envelope: Envelope, event: DispatchesChanged) -> Iterator[Chang
             change.reason,
             change.due_at,
             time,
+            change.may_duplicate,
+            change.given_up,
         )
 
 
@@ -121,10 +127,10 @@ def fold_words(
     words: dict[Key, tuple[Any, ...]] = {key: change + _NOT_SHOWN + _NOT_FAILED for key, change in changed.items()}
     for key, evidence in shown.items():
         known = words.get(key) or evidence[:5] + _NOT_CHANGED + _NOT_SHOWN + _NOT_FAILED
-        words[key] = (*known[:13], *evidence[5:], *_NOT_FAILED)
+        words[key] = (*known[:_WORD_ENDS], *evidence[5:], *_NOT_FAILED)
     for key, failure in failed.items():
         known = words.get(key) or failure[:5] + _NOT_CHANGED + _NOT_SHOWN + _NOT_FAILED
-        words[key] = (*known[:18], *failure[5:])
+        words[key] = (*known[:_EVIDENCE_ENDS], *failure[5:])
     return in_order(words)
 
 
@@ -132,7 +138,7 @@ def fold_words(
 EFFECTIVE_STATE: Final = (
     "CASE WHEN d.state = 'failed' AND d.delivery >= 3 THEN 'accepted' ELSE coalesce(d.state, 'pending') END"
 )
-# Those that somebody waits for or has to look at: counted for each instance.
+# Those that somebody waits for or has to look at: counted for each instance. Not what a person has given up.
 QUEUE_STATES: Final = ("pending", "released", "failed", "unresolved")
 _CHANGED: Final = "excluded.version > d.version"
 _NEWER_MESSAGE: Final = """(excluded.message_id IS NOT NULL AND (d.message_id IS NULL
@@ -145,7 +151,18 @@ _PLACE: Final = ", ".join(
 )
 _WORD: Final = ", ".join(
     f"{column} = CASE WHEN {_CHANGED} THEN excluded.{column} ELSE d.{column} END"
-    for column in ("instance_id", "version", "attempt", "release", "state", "reason", "due_at", "changed_at")
+    for column in (
+        "instance_id",
+        "version",
+        "attempt",
+        "release",
+        "state",
+        "reason",
+        "due_at",
+        "changed_at",
+        "may_duplicate",
+        "given_up",
+    )
 )
 _FAILED: Final = quarter("CASE WHEN {side}.state = 'failed' AND {side}.delivery < 3 THEN {side}.changed_at END")
 _COUNTED: Final = count_moved(
@@ -155,7 +172,8 @@ _COUNTED: Final = count_moved(
 _QUEUED: Final = f"""queued AS (
     INSERT INTO queue_counter AS q (account_id, instance_id, state, value)
     SELECT t.account_id, e.instance_id, e.state, sum(e.rows)
-    FROM (SELECT account_id, new_instance_id, new_state, old_instance_id, old_state, count(*) AS rows
+    FROM (SELECT account_id, new_instance_id, CASE WHEN NOT new_given_up THEN new_state END AS new_state,
+            old_instance_id, CASE WHEN NOT old_given_up THEN old_state END AS old_state, count(*) AS rows
         FROM moved GROUP BY 1, 2, 3, 4, 5) t
     CROSS JOIN LATERAL (VALUES (new_instance_id, new_state, t.rows), (old_instance_id, old_state, -t.rows))
         e (instance_id, state, rows)
@@ -206,7 +224,8 @@ CLEAR_QUEUES: Final = "DELETE FROM queue_counter WHERE account_id = ANY($1::uuid
 UPSERT: Final = f"""
 WITH moved AS (
     INSERT INTO dispatch AS d (account_id, id, subject_id, recipient_id, step, instance_id, version, attempt, release,
-        state, reason, due_at, changed_at, message_id, sent_at, delivery, delivered_at, read_at, error_key, error)
+        state, reason, due_at, changed_at, may_duplicate, given_up, message_id, sent_at, delivery, delivered_at,
+        read_at, error_key, error)
     SELECT * FROM unnest($1::projections.given_dispatch[])
     ON CONFLICT (account_id, id) DO UPDATE SET
         {_PLACE},
@@ -228,6 +247,7 @@ WITH moved AS (
         new.instance_id AS new_instance_id, {EFFECTIVE_STATE.replace("d.", "new.")} AS new_state,
         old.instance_id AS old_instance_id, {EFFECTIVE_STATE.replace("d.", "old.")} AS old_state,
         new.delivery AS new_delivery, old.delivery AS old_delivery,
+        new.given_up AS new_given_up, old.given_up AS old_given_up,
         {JUST_PLANNED.replace("d.", "new.")} AS just_planned
 ), {_COUNTED}, {_QUEUED}, {_TALLIED}
 SELECT 'recipient', account_id, recipient_id FROM moved

@@ -73,6 +73,7 @@ class Loaded:
             state=after.state,
             reason=after.reason,
             due_at=after.due_at,
+            may_duplicate=after.may_duplicate,
         )
 
 

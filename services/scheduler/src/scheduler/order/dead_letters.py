@@ -14,7 +14,7 @@ from contracts.progress import DeadLetterGroup, DeadLettersPreviewed, DeadLetter
 from scheduler.campaign import chores
 from scheduler.campaign.runs import CampaignRun, Definitions, lock_shared
 from scheduler.dispatch.automaton import dead_letter_fate
-from scheduler.dispatch.reports import progress, report_rows
+from scheduler.dispatch.reports import Changed, describe, progress, report, report_rows
 from scheduler.rows import Row
 from scheduler.signals import Stage
 
@@ -22,14 +22,18 @@ Filter = DeadLettersRequeued | DeadLettersCleared | DeadLettersPreviewRequested
 GROUPS_MAX = 500
 # All of the filter's fields must match. Index dispatch_dead: of the campaign where one is given, else of all dead ones.
 _MATCHES = """d.account_id = $1 AND d.state IN ('failed', 'unresolved') AND d.state = 'failed'
-    AND d.campaign_id IS NOT NULL
+    AND d.campaign_id IS NOT NULL AND NOT d.cleared
     AND ($2::uuid IS NULL OR d.campaign_id = $2) AND ($3::uuid IS NULL OR d.instance_id = $3)
     AND (cardinality($4::uuid[]) = 0 OR d.dispatch_id = ANY($4)) AND ($5::text IS NULL OR d.reason = $5)"""
 _DEAD = f"""
 SELECT d.dispatch_id, d.account_id, d.campaign_id, d.recipient_id, d.instance_id, d.step FROM dispatch d
 WHERE {_MATCHES} AND d.retryable
 """  # noqa: S608
-_CLEAR = f"UPDATE dispatch d SET retryable = false WHERE {_MATCHES} AND d.retryable"  # noqa: S608
+_CLEAR = f"""
+UPDATE dispatch d SET retryable = false, cleared = true, version = d.version + 1 WHERE {_MATCHES}
+RETURNING d.dispatch_id, d.account_id, d.campaign_id, d.recipient_id, d.step, d.instance_id, d.version, d.attempt,
+    d.release, d.state, d.reason, d.due_at
+"""  # noqa: S608
 _GROUPS = f"""
 SELECT d.campaign_id, d.instance_id, d.reason, d.retryable, c.status, count(*) AS dispatches
 FROM dispatch d JOIN campaign c ON c.campaign_id = d.campaign_id AND c.account_id = d.account_id
@@ -62,8 +66,16 @@ class DeadLetters:
         again = sum(group.count for group in groups if group.fate not in ("cancelled", "final"))
         return DeadLettersPreviewed(request_id=asked.request_id, groups=tuple(groups[:GROUPS_MAX]), again=again)
 
-    async def clear(self, raw: asyncpg.Connection, account_id: UUID, order: DeadLettersCleared) -> None:
-        await raw.execute(_CLEAR, *_given(account_id, order))
+    async def clear(self, connection: AsyncConnection, account_id: UUID, order: DeadLettersCleared) -> None:
+        """They leave the queue's figures; in those of their campaigns they stay failed."""
+        raw = await driver(connection)
+        rows = await raw.fetch(_CLEAR, *_given(account_id, order))
+        now: datetime = await raw.fetchval("SELECT statement_timestamp()")
+        cleared = [
+            Changed(row["campaign_id"], row["account_id"], describe(row).model_copy(update={"given_up": True}))
+            for row in rows
+        ]
+        await report(connection, cleared, now)
 
     async def requeue(self, connection: AsyncConnection, account_id: UUID, order: DeadLettersRequeued) -> None:
         """Not in cancelled campaigns. Whoever owns the campaigns hears of it: one that has ended is to run again."""

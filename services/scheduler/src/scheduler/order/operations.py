@@ -60,7 +60,7 @@ class Operations:
                 case DeadLettersRequeued():
                     await self._dead_letters.requeue(connection, account_id, event)
                 case DeadLettersCleared():
-                    await self._dead_letters.clear(raw, account_id, event)
+                    await self._dead_letters.clear(connection, account_id, event)
                 case DeadLettersPreviewRequested():
                     found = await self._dead_letters.preview(raw, account_id, event)
                     await self._answer(connection, raw, event.campaign_id or account_id, account_id, found)
