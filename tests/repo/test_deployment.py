@@ -203,6 +203,13 @@ def test_the_compose_file_keeps_to_what_the_images_allow() -> None:
     (volume,) = services["provider-simulator"]["volumes"]
     folder = volume.partition(":")[2]
     assert f"install -d -o pombo -g pombo {folder}\n" in (ROOT / "Dockerfile").read_text()
+    # Z-API takes no plain http for its webhooks, except from where the simulator is told that it is as good.
+    development = next(d for d in PODS if d["metadata"]["name"] == "provider-simulator")
+    for command in (
+        services["provider-simulator"]["command"],
+        development["spec"]["template"]["spec"]["containers"][0]["args"],
+    ):
+        assert command[command.index("--plain-host") + 1] == "webhook-ingest"
     for name, service in services.items():
         if service.get("image", "").startswith("pombo/"):
             assert service["mem_limit"], name

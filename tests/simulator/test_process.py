@@ -169,6 +169,16 @@ def test_a_wrong_configuration_is_refused_with_its_reason(tmp_path: Path, config
     assert "Traceback" not in done.stderr
 
 
+async def test_another_hosts_plain_addresses_can_be_allowed_at_the_start(tmp_path: Path) -> None:
+    zapi = {"kind": "zapi", "id": "3A", "token": "t"}
+    key = {"Client-Token": "zapi-client-token"}
+    async with simulator(tmp_path, {"numbers": [zapi]}, "--plain-host", "webhook-ingest") as running:
+        for host, status in (("webhook-ingest:8081", 200), ("127.0.0.1:1", 200), ("elsewhere.example", 400)):
+            hook = {"value": f"http://{host}/x"}
+            path = "/instances/3A/token/t/update-webhook-delivery"
+            assert (await running.call("PUT", path, hook, key))[0] == status
+
+
 async def test_broken_and_pipelined_requests_do_not_disturb_others(tmp_path: Path) -> None:
     async with simulator(tmp_path, {"numbers": [NUMBER]}) as running:
         host, port = running.url.removeprefix("http://").split(":")

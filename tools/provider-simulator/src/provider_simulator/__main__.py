@@ -13,7 +13,7 @@ import uvloop
 
 from provider_simulator.app import Launch, run
 from provider_simulator.fixtures import read_config
-from provider_simulator.settings import SettingRefused
+from provider_simulator.settings import SettingRefused, Settings
 
 
 def _launch(arguments: list[str]) -> Launch:
@@ -24,11 +24,14 @@ def _launch(arguments: list[str]) -> Launch:
     parser.add_argument("--seed", type=int, help="of all chance")
     parser.add_argument("--time-scale", type=float, help="simulated seconds per real second")
     parser.add_argument("--config", type=Path, help="JSON: settings, delivery, faults, numbers")
+    parser.add_argument("--plain-host", action="append", help="http is as good as https there")
     given = parser.parse_args(arguments)
     overrides: dict[str, Any] = {
         name: value for name, value in (("seed", given.seed), ("time_scale", given.time_scale))
         if value is not None
     }  # fmt: skip
+    if given.plain_host:
+        overrides["plain_hosts"] = (*Settings().plain_hosts, *given.plain_host)
     return Launch(given.host, given.port, given.log, read_config(given.config), overrides)
 
 
