@@ -13,6 +13,7 @@ from chassis.kafka import outgoing
 from chassis.lifecycle import utc_now
 from chassis.outbox import append
 from chassis.secrets import UnreadableSecret
+from chassis.telemetry import log
 from contracts import instances as facts
 from contracts.instances import InstanceConfigured, InstanceHealthEvent
 from contracts.topics import INSTANCE_HEALTH, SENDER
@@ -98,6 +99,15 @@ class Connections:
         answers = await self._call(PROVIDERS[config.provider], requests, stop_at_failure=connecting)
         failed = find_failure(answers, connecting=connecting)
         events = [event for answer in answers for event in tell(answer, utc_now())]
+        if failed is not None:
+            # Without the answer's text: it may repeat the address of our webhook, and with it the secret in it.
+            log.warning(
+                "connection_failed",
+                instance_id=str(instance_id),
+                wanted=config.wanted,
+                failure=failed.failure.name,
+                status=failed.status,
+            )
         if failed is not None and failed.retryable and row["tries"] < TRIES_MAX:
             await self._tell(instance_id, row["account_id"], events, None)
             return
