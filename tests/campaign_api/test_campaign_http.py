@@ -1,6 +1,7 @@
 """Campaigns over HTTP, on a real PostgreSQL."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -10,8 +11,8 @@ from campaign_api import consumers
 from campaign_parts import Bench, Person, bench, campaign_body, contacts, heard
 from chassis.lifecycle import utc_now
 from contracts.campaigns import CampaignStarted, RecipientsAdded
-from contracts.operations import PlanPreviewRequested
-from contracts.progress import CampaignDrained, GateClosed, PlanPreviewed
+from contracts.operations import ExplainRequested, PlanPreviewRequested
+from contracts.progress import CampaignDrained, GateClosed, LaneExplained, PlanPreviewed
 from pombo.backing import Database
 
 pytestmark = pytest.mark.postgres
@@ -103,6 +104,28 @@ async def test_statistics_add_up_before_the_read_model_has_heard_anything(ana: P
     figures = (await ana.client.get(f"/api/campaigns/{campaign['id']}/statistics")).json()
     assert figures["total_contacts"] == figures["pending_count"] == 3
     assert figures["delivery_rate"] == 0
+
+
+async def test_the_estimated_end_is_the_schedulers_forecast_asked_for_now_and_then(api: Bench, ana: Person) -> None:
+    campaign = await ana.campaign(is_draft=False)
+    url = f"/api/campaigns/{campaign['id']}/statistics"
+    asked = [event for event in await of_outbox(api, ana) if isinstance(event, ExplainRequested)]
+    assert asked == []
+    for _ in range(5):
+        assert (await ana.client.get(url)).json()["estimated_end"] is None
+    asked = [event for event in await of_outbox(api, ana) if isinstance(event, ExplainRequested)]
+    assert 1 <= len(asked) <= 2, "once in each span of time, however often somebody looks"
+    assert (asked[-1].campaign_id, asked[-1].run_epoch) == (UUID(campaign["id"]), 1)
+    end = datetime(2030, 1, 1, tzinfo=UTC)
+    answer = LaneExplained(request_id=asked[-1].request_id, reasons=(), estimated_end=end)
+    await report(api, ana, campaign["id"], answer)
+    assert (await ana.client.get(url)).json()["estimated_end"] == "2030-01-01T00:00:00Z"
+    draft = await ana.campaign()
+    assert (await ana.client.get(f"/api/campaigns/{draft['id']}/statistics")).json()["estimated_end"] is None
+
+
+async def of_outbox(api: Bench, person: Person) -> list[Any]:
+    return [event for _, _, event in await api.outbox(person.account_id)]
 
 
 async def test_the_same_idempotency_key_makes_one_campaign(ana: Person) -> None:

@@ -100,6 +100,14 @@ async def test_all_who_know_something_are_heard_and_it_is_told_once(api: Bench) 
     assert hours["text"].startswith("Outside its allowed hours. Goes on at ")
     assert datetime.fromisoformat(found["estimated_end"]) >= datetime.fromisoformat(hours["until"])
 
+    async with asyncio.timeout(WITHIN_S):
+        end = None
+        while end is None:
+            figures = (await ana.client.get(f"/api/campaigns/{campaign['id']}/statistics")).json()
+            end = figures["estimated_end"]
+            await asyncio.sleep(0.1)
+    assert abs(datetime.fromisoformat(end) - datetime.fromisoformat(found["estimated_end"])) < timedelta(minutes=5)
+
     body = {"scope": "account", "held": True, "reason": "wrong list"}
     assert (await ana.client.put("/api/holds", json=body)).status_code == 200
     found = await asked(ana.client, path, "outside_hours", "held")

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from campaign_api import consumers
 from campaign_api.door.http import build_door
 from campaign_api.door.parts import Parts
+from campaign_api.explanation.forecasts import Forecasts
 from campaign_api.identity.passwords import Passwords
 from campaign_api.identity.tokens import TokenKeys
 from campaign_api.live.feed import Feed
@@ -132,6 +133,7 @@ def build(settings: Settings, stopping: asyncio.Event) -> Application:
         passwords=Passwords(),
         tokens=TokenKeys.read(settings.token_keys.get_secret_value(), settings.token_issuer),
         feed=Feed(settings.kafka),
+        forecasts=Forecasts(),
         now=utc_now,
         stopping=stopping,
         readers=asyncio.Semaphore(READERS_MAX),

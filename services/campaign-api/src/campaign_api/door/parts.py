@@ -16,6 +16,7 @@ from chassis.database import Database
 from chassis.secrets import SecretBox
 
 if TYPE_CHECKING:
+    from campaign_api.explanation.forecasts import Forecasts
     from campaign_api.live.feed import Feed
 
 
@@ -30,6 +31,7 @@ class Parts:
     passwords: Passwords
     tokens: TokenKeys
     feed: "Feed"
+    forecasts: "Forecasts"
     now: Callable[[], datetime]
     stopping: asyncio.Event
     readers: asyncio.Semaphore  # uploaded files that are read at the same time

@@ -16,6 +16,7 @@ from campaign_api.door.principal import Operator, Principal
 from campaign_api.door.problems import Problem, not_found, responses
 from campaign_api.explanation import facts
 from campaign_api.explanation.asking import Answers, ask
+from campaign_api.explanation.forecasts import request_of
 from campaign_api.explanation.merging import merge
 from campaign_api.explanation.models import Explanation, Reason, Subject
 from campaign_api.explanation.sentences import Words, sentence, summed_up
@@ -126,12 +127,6 @@ async def of_any(
 async def _campaign(connection: AsyncConnection, principal: Principal, campaign_id: UUID, request_id: UUID) -> _Known:
     row = await visible(connection, campaign_id)
     definition = campaigns.definition_of(row)
-    configurations = await instances.kinds(connection, definition.pool)
-    limits = {
-        each: configuration.limits.unique_per_24h
-        for each, configuration in configurations.items()
-        if configuration.limits.unique_per_24h is not None
-    }
     figures = (await reading.figures(connection, [campaign_id])).get(campaign_id)
     running = row["status"] == "running"
     return _Known(
@@ -141,14 +136,7 @@ async def _campaign(connection: AsyncConnection, principal: Principal, campaign_
             *await facts.of_campaign(connection, principal.account_id, row),
             *await facts.of_holds(connection, definition.pool, definition),
         ],
-        request=ExplainRequested(
-            request_id=request_id,
-            campaign_id=campaign_id,
-            run_epoch=row["run_epoch"],
-            instance_ids=definition.pool,
-            template_names=tuple(step.template_name for step in definition.steps if step.template_name),
-            people_written=await facts.people_written(connection, limits),
-        ),
+        request=await request_of(connection, row, request_id),
         name=row["name"],
         status=row["status"],
         definition=definition,
