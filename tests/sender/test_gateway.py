@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -106,6 +107,26 @@ async def test_a_connection_is_used_again() -> None:
         for _ in range(5):
             await send()
     assert (server.connections, len(server.requests)) == (1, 5)
+
+
+async def test_a_host_gets_no_more_sockets_than_it_may_and_the_rest_did_not_leave() -> None:
+    waiting, go = asyncio.Event(), asyncio.Event()
+
+    async def hold(_: asyncio.StreamReader, writer: asyncio.StreamWriter, nth: int) -> None:
+        if nth == 3:
+            waiting.set()
+        await go.wait()
+        writer.write(reply("200 OK", ACCEPTED))
+
+    limits: dict[str, Any] = {"sockets_per_host_max": 3, "connect_tries": 2, "text_timeout_s": 30.0}
+    async with serving(hold) as server, sending(server.port, **limits) as send:
+        held = [asyncio.ensure_future(send()) for _ in range(3)]
+        await waiting.wait()
+        assert await asyncio.gather(*(send() for _ in range(5))) == [NotSent("host_full")] * 5
+        assert (server.connections, len(server.requests)) == (3, 3)
+        go.set()
+        assert all(isinstance(one, Accepted) for one in await asyncio.gather(*held))
+        assert isinstance(await send(), Accepted), "what ended makes room"
 
 
 async def test_a_post_is_not_sent_again_when_a_kept_connection_dies() -> None:

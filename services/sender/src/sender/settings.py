@@ -29,6 +29,8 @@ class Settings(ServiceSettings):
     latency_headroom_s: float = Field(0.5, description="answer time for which requests in flight suffice")
     in_flight_min: int = Field(8, description="requests in flight that a slow cloud number may have in any case")
 
+    sockets_per_host_max: int = Field(512, description="requests under way to one host, of all its numbers together")
+
     connect_timeout_s: float = 3.0
     text_timeout_s: float = 10.0
     media_timeout_s: float = 60.0

@@ -5,6 +5,7 @@ The client never sends a request again by itself; only what provably did not lea
 
 import asyncio
 import random
+from collections import Counter
 from collections.abc import Callable
 
 import aiohttp
@@ -25,16 +26,23 @@ from sender.work import Instance
 RETRY_BASE_S = 0.05
 RETRY_MAX_S = 1.0
 ROUTES_KEPT = 10_000
+HOST_FULL = "host_full"
+
+
+class HostFull(NotConnected):
+    """As many requests are under way to the host as may be: nothing left, and nothing is known against it."""
 
 
 class Gateway:
-    """One pool of connections for the process; each lane bounds its own requests."""
+    """One pool of connections for the process. Each lane bounds its own requests, this one those to a host: one that
+    hangs takes no more of the process's sockets than that, whatever number of lanes leads there."""
 
     def __init__(self, settings: Settings, on_departure: Callable[[], None] = lambda: None) -> None:
         self._settings = settings
         self._on_departure = on_departure
         self._egress = Egress(settings.allowed_hosts)
         self._routes: dict[str, Route] = {}
+        self._under_way: Counter[str] = Counter()  # by host and port
         self._connector: aiohttp.TCPConnector | None = None
 
     async def open(self) -> None:
@@ -73,6 +81,8 @@ class Gateway:
             return error.rejected
         except ForbiddenAddress:
             return NotSent("address_forbidden")
+        except HostFull:
+            return NotSent(HOST_FULL)
         except NotConnected:
             return read_transport_failure("connect")
         except (aiohttp.ClientError, TimeoutError, ResponseTooLarge, OSError):
@@ -128,12 +138,20 @@ class Gateway:
             departed()
             self._on_departure()
 
-        return await exchange(
-            self._connector,
-            route,
-            content,
-            within_s=left_s,
-            connect_s=self._settings.connect_timeout_s,
-            size_max=self._settings.response_max_bytes,
-            departed=leave,
-        )
+        if self._under_way[route.host] >= self._settings.sockets_per_host_max:
+            raise HostFull
+        self._under_way[route.host] += 1
+        try:
+            return await exchange(
+                self._connector,
+                route,
+                content,
+                within_s=left_s,
+                connect_s=self._settings.connect_timeout_s,
+                size_max=self._settings.response_max_bytes,
+                departed=leave,
+            )
+        finally:
+            self._under_way[route.host] -= 1
+            if not self._under_way[route.host]:
+                del self._under_way[route.host]

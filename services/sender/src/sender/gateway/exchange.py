@@ -33,16 +33,17 @@ class BrokenAnswer(aiohttp.ClientError):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """An address that was checked. `opening`: what the connector knows it by; it is never sent."""
+    """An address that was checked. `host`: with its port. `opening`: what the connector knows it by, never sent."""
 
     url: URL
+    host: str
     opening: aiohttp.ClientRequest
 
 
 def make_route(address: str) -> Route:
     """Needs the running loop."""
     url = URL(address)
-    return Route(url, aiohttp.ClientRequest("POST", url, loop=asyncio.get_running_loop()))
+    return Route(url, f"{url.host}:{url.port}", aiohttp.ClientRequest("POST", url, loop=asyncio.get_running_loop()))
 
 
 def write_head(method: str, url: URL, headers: Mapping[str, str], body: bytes) -> bytes:

@@ -211,6 +211,8 @@ class Departures:
                         self._note(instance, "failure", failure.name)
                 else:
                     self._note(instance, "failure" if failure.name == "provider_busy" else "success", failure.name)
+            case NotSent(reason="host_full"):
+                self.circuit.give_back()  # it was not asked, so nothing is known of it
             case NotSent(reason=reason) | Ambiguous(reason=reason):
                 self._note(instance, "failure", reason)
 
