@@ -1,5 +1,6 @@
 """Reads the log from its beginning into a generation, outside Kafka's groups: positions are this process's own."""
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -15,7 +16,11 @@ from contracts.envelope import Envelope, Event
 from projections.consumers import Component
 from projections.generation.generations import Generation
 
-RECORDS_MAX: Final = 5000
+# Of one transaction. What is said of one row within it is written once, so many: a message has five events or more.
+# Bytes and not records, because one record describes a message or five hundred; in memory they are many times that.
+BATCH_BYTES: Final = 8 * 1024 * 1024
+# Read in one go, some hundredths of a second: meanwhile the batch before is not given its next statement.
+_RECORDS_AT_ONCE: Final = 500
 _POLL_MS: Final = 500
 # The tables grow from nothing within minutes: each of the large batches gets plans of its own.
 _ENTER: Final = """
@@ -38,8 +43,9 @@ class Replay:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             fetch_max_bytes=16 * 1024 * 1024,
-            max_partition_fetch_bytes=4 * 1024 * 1024,
+            max_partition_fetch_bytes=1024 * 1024,
         )
+        self._read_until_ms: dict[TopicPartition, int] = {}
         self.events = 0
 
     async def start(self) -> None:
@@ -54,18 +60,43 @@ class Replay:
         return sum([max(0, target - await self._position(place, target)) for place, target in targets.items()])
 
     async def advance(self, connection: asyncpg.Connection, targets: Mapping[TopicPartition, int]) -> None:
-        """Applies everything before `targets` (the next offsets of the live consumer), and nothing from there on."""
+        """Applies everything before `targets` (the next offsets of the live consumer), and nothing from there on.
+
+        While PostgreSQL works on one batch, the next one is read.
+        """
         await self._assign(targets)
-        while waiting := [place for place, target in targets.items() if await self._position(place, target) < target]:
-            fetched = await self._consumer.getmany(*waiting, timeout_ms=_POLL_MS, max_records=RECORDS_MAX)
-            records: list[Any] = []
-            for place, found in fetched.items():
-                wanted = [record for record in found if record.offset < targets[place]]
-                if len(wanted) < len(found):
-                    self._consumer.seek(place, targets[place])
-                records += wanted
-            if records:
-                await self._apply(connection, [read for record in records if (read := self._read(record)) is not None])
+        batch = await self._read_batch(targets)
+        while batch:
+            batch, _ = await asyncio.gather(self._read_batch(targets), self._apply(connection, batch))
+
+    async def _read_batch(self, targets: Mapping[TopicPartition, int]) -> list[tuple[Envelope, Event]]:
+        """Empty only if nothing is missing up to `targets`."""
+        batch: list[tuple[Envelope, Event]] = []
+        size = 0
+        while (size < BATCH_BYTES or not batch) and (
+            waiting := [place for place, target in targets.items() if await self._position(place, target) < target]
+        ):
+            for record in await self._fetch(waiting, targets):
+                size += len(record.value or b"")
+                if (read := self._read(record)) is not None:
+                    batch.append(read)
+            await asyncio.sleep(0)  # a fetch that finds records at hand does not let anything else run
+        return batch
+
+    async def _fetch(self, waiting: list[TopicPartition], targets: Mapping[TopicPartition, int]) -> list[Any]:
+        """From the half of the partitions that is furthest back in time: what the topics say of one row comes into
+        one batch."""
+        waiting.sort(key=lambda place: self._read_until_ms.get(place, 0))
+        hindmost = waiting[: (len(waiting) + 1) // 2]
+        fetched = await self._consumer.getmany(*hindmost, timeout_ms=_POLL_MS, max_records=_RECORDS_AT_ONCE)
+        records: list[Any] = []
+        for place, found in fetched.items():
+            self._read_until_ms[place] = found[-1].timestamp
+            wanted = [record for record in found if record.offset < targets[place]]
+            if len(wanted) < len(found):
+                self._consumer.seek(place, targets[place])
+            records += wanted
+        return records
 
     async def _assign(self, places: Iterable[TopicPartition]) -> None:
         """Partitions that the live consumer has got since; those read already keep their position."""
