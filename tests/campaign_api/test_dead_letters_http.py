@@ -1,6 +1,8 @@
 """Dead letters over HTTP: the filter as it is ordered, the preview as it is answered, campaigns that run again."""
 
 import asyncio
+from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,7 +14,14 @@ from campaign_parts import Bench, Person, bench, heard
 from chassis.lifecycle import utc_now
 from contracts.campaigns import CampaignResumed
 from contracts.envelope import Event
-from contracts.operations import DeadLettersCleared, DeadLettersPreviewRequested, DeadLettersRequeued
+from contracts.instances import UnreadWebhookSettled, WebhookLeftUnread
+from contracts.operations import (
+    DeadLettersCleared,
+    DeadLettersPreviewRequested,
+    DeadLettersRequeued,
+    UnreadWebhooksCleared,
+    UnreadWebhooksReplayed,
+)
 from contracts.progress import CampaignDrained, DeadLetterGroup, DeadLettersPreviewed, DeadLettersTaken
 from pombo.backing import Database
 
@@ -101,3 +110,58 @@ async def test_a_completed_campaign_runs_again_for_its_dead_letters_once(api: Be
 def test_a_campaign_that_has_not_ended_is_left_as_it_is(status: str) -> None:
     campaign = Campaign(status=status, run_epoch=1)  # type: ignore[arg-type]
     assert reopen(campaign, taken=DeadLettersTaken(run_epoch=1, count=2)) == []
+
+
+async def test_webhooks_that_were_not_translated_are_counted_tried_again_and_cleared_by_their_account_alone(
+    api: Bench, ana: Person, rival: Person
+) -> None:
+    number, other = uuid4(), uuid4()
+    first, second, third = (uuid4() for _ in range(3))
+
+    async def hear(instance_id: UUID, *events: WebhookLeftUnread | UnreadWebhookSettled) -> None:
+        async with api.application.parts.worker.transaction() as connection:
+            records = [heard("instance-health", instance_id, ana.account_id, event) for event in events]
+            await consumers.Health(utc_now).handle(connection, records)
+
+    def left(webhook_id: UUID, reason: str) -> WebhookLeftUnread:
+        now = utc_now()
+        return WebhookLeftUnread(webhook_id=webhook_id, reason=reason, received_at=now - timedelta(hours=1), at=now)
+
+    async def figures(person: Person, where: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = (await person.client.get(QUEUE + where)).json()["webhooks"]
+        return found
+
+    await hear(number, left(first, "not_json"), left(first, "not_json"), left(second, "no_event"))
+    await hear(other, left(third, "not_json"))
+    shown = await figures(ana)
+    assert (shown["dead_letters"], shown["pending"]) == (3, None)
+    assert 3600 <= shown["oldest_age_s"] < 3700
+    assert (await figures(ana, f"?instanceId={number}"))["dead_letters"] == 2
+    assert (await figures(rival))["dead_letters"] == 0
+
+    asked = {"queue": "webhooks", "reason": "not_json"}
+    found = (await ana.client.post(PREVIEW, json=asked)).json()
+    assert found["again"] == 2
+    assert {(one["instance_id"], one["reason"], one["fate"]) for one in found["groups"]} == {
+        (str(number), "not_json", "released"),
+        (str(other), "not_json", "released"),
+    }
+    assert (await rival.client.post(PREVIEW, json=asked)).json() == {"groups": [], "again": 0}
+
+    one = {"queue": "webhooks", "action": "retry_dlq", "jobId": str(first)}
+    assert (await ana.client.post(QUEUE, json=one)).status_code == 200
+    every = {"queue": "webhooks", "action": "clear", "instance_id": str(number)}
+    assert (await ana.client.post(QUEUE, json=every)).status_code == 200
+    orders = [event for _, _, event in await api.outbox(ana.account_id) if isinstance(event, ORDERS)]
+    assert orders == [
+        UnreadWebhooksReplayed(webhook_ids=(first,), by=ana.user_id),
+        UnreadWebhooksCleared(instance_id=number, by=ana.user_id),
+    ]
+    for refused in ({"action": "recover_stuck"}, {"action": "clear", "campaign_id": str(uuid4())}):
+        assert (await ana.client.post(QUEUE, json={"queue": "webhooks"} | refused)).status_code == 422
+
+    await hear(number, UnreadWebhookSettled(webhook_id=first, outcome="translated", at=utc_now()))
+    assert (await figures(ana))["dead_letters"] == 2
+
+
+ORDERS = (UnreadWebhooksReplayed, UnreadWebhooksCleared)

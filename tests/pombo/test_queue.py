@@ -51,7 +51,7 @@ class Door:
                 row = {"id": CAMPAIGN, "campaign_id": CAMPAIGN, "phone_number": "5511", "name": "Ana", "attempt": 2}
                 return [row | {"state": "accepted"}]
             case "GET", "/api/whatsapp/queue/stats":
-                return {"campaigns": FIGURES, "webhooks": {}, "instances": [QUEUE]}
+                return {"campaigns": FIGURES, "webhooks": {"dead_letters": 3}, "instances": [QUEUE]}
             case "GET", "/api/instances":
                 return [{"id": INSTANCE, "name": "loja [1]"}]
             case "GET", "/api/holds":
@@ -135,6 +135,16 @@ def test_where_nothing_can_be_tried_again_nothing_is_asked(door: Door) -> None:
     assert [order["action"] for order in door.orders] == ["clear"], (
         "what cannot be tried again leaves the queue as well"
     )
+
+
+def test_webhooks_that_were_not_translated_are_asked_about_with_the_same_words(door: Door) -> None:
+    assert "3 webhooks could not be translated" in run(queue.app, "stats")
+    run(queue.app, "retry", "--webhooks", "--reason", "UnreadablePayload: not_json", "--yes")
+    run(queue.app, "clear", "--webhooks", "--yes")
+    assert door.orders == [
+        {"action": "retry_dlq", "queue": "webhooks", "reason": "UnreadablePayload: not_json"},
+        {"action": "clear", "queue": "webhooks"},
+    ]
 
 
 def test_possible_duplicates_are_listed(door: Door) -> None:

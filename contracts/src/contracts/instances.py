@@ -172,6 +172,23 @@ class WarmUpChanged(Event):
     at: AwareDatetime
 
 
+class WebhookLeftUnread(Event):
+    """A webhook of this number could not be translated: it is kept, to be tried again or cleared."""
+
+    webhook_id: UUID
+    reason: str
+    received_at: AwareDatetime
+    at: AwareDatetime
+
+
+class UnreadWebhookSettled(Event):
+    """It was translated after all, or a person cleared it."""
+
+    webhook_id: UUID
+    outcome: Literal["translated", "cleared"]
+    at: AwareDatetime
+
+
 class InstanceBanned(Event):
     reason: str
     at: AwareDatetime
@@ -191,4 +208,6 @@ InstanceHealthEvent = (
     | InstanceBanned
     | AccountStandingChanged
     | TemplateStatusChanged
+    | WebhookLeftUnread
+    | UnreadWebhookSettled
 )

@@ -41,6 +41,24 @@ class DeadLettersPreviewRequested(Event):
     reason: str | None = None
 
 
+class UnreadWebhooksReplayed(Event):
+    """Webhooks that could not be translated are tried again; all of the filter's fields must match."""
+
+    instance_id: UUID | None = None
+    webhook_ids: tuple[UUID, ...] = ()
+    reason: str | None = None
+    by: UUID | None = None
+
+
+class UnreadWebhooksCleared(Event):
+    """They are given up; all of the filter's fields must match."""
+
+    instance_id: UUID | None = None
+    webhook_ids: tuple[UUID, ...] = ()
+    reason: str | None = None
+    by: UUID | None = None
+
+
 class StuckRecoveryRequested(Event):
     by: UUID | None = None
 
@@ -106,6 +124,8 @@ OperationEvent = (
     DeadLettersRequeued
     | DeadLettersCleared
     | DeadLettersPreviewRequested
+    | UnreadWebhooksReplayed
+    | UnreadWebhooksCleared
     | StuckRecoveryRequested
     | UnresolvedDecided
     | HoldSet

@@ -140,7 +140,7 @@ OPERATIONS = Topic(
     "account id",
     get_args(operations.OperationEvent),
     producers=(CAMPAIGN_API,),
-    consumers=(SCHEDULER, SENDER),
+    consumers=(SCHEDULER, SENDER, WEBHOOK_INGEST),
     partitions=3,
 )
 CHANGES = Topic(

@@ -22,6 +22,7 @@ from campaign_api.instance import instance as instances
 from campaign_api.instance import store as instance_store
 from campaign_api.instance.trouble import trouble_of
 from campaign_api.operation import store as operation_store
+from campaign_api.operation import webhooks
 from campaign_api.operation.dead_letters import reopen
 from chassis.database import driver
 from chassis.inbox import Subscription
@@ -44,7 +45,9 @@ from contracts.instances import (
     InstanceThrottled,
     QrCodeUpdated,
     TemplateStatusChanged,
+    UnreadWebhookSettled,
     WarmUpChanged,
+    WebhookLeftUnread,
 )
 from contracts.progress import (
     CampaignBlocked,
@@ -96,6 +99,8 @@ HEALTH = Subscription(
         InstanceLimitsChanged,
         WarmUpChanged,
         InstanceBanned,
+        WebhookLeftUnread,
+        UnreadWebhookSettled,
     ),
 )
 INBOUND = Subscription(group="campaign-api-inbound", topics=(MESSAGE_RECEIVED,), handles=(MessageReceived,))
@@ -158,6 +163,9 @@ class Health:
             if account_id is None or not isinstance(event, InstanceHealthEvent):
                 continue
             instance_id = UUID(record.key)
+            if isinstance(event, WebhookLeftUnread | UnreadWebhookSettled):
+                await webhooks.note(connection, account_id, instance_id, event)
+                continue
             columns = _columns(event) | trouble_of(event)
             await instance_store.note_health(connection, account_id, instance_id, columns, event.at)
             decide = _configuration_change(event)
@@ -194,7 +202,7 @@ def _columns(event: InstanceHealthEvent) -> dict[str, object]:
             return {"warming_up": event.model_dump_json(exclude={"at"})}
         case InstanceLimitsChanged():
             return {"quality": event.quality} if event.quality else {"throttled_rate": None}
-        case AccountStandingChanged() | TemplateStatusChanged():
+        case AccountStandingChanged() | TemplateStatusChanged() | WebhookLeftUnread() | UnreadWebhookSettled():
             return {}  # what follows from it the sender tells: BreakerOpened, TemplateStopped
         case _:
             assert_never(event)

@@ -10,6 +10,7 @@ from typing import Any
 import asyncpg
 
 from campaign_api.contact import lifecycle
+from campaign_api.operation import webhooks
 from campaign_api.settings import Settings
 from campaign_api.upload import reading, store
 from campaign_api.upload.tables import Contact, Rejected
@@ -181,5 +182,6 @@ class Housekeeping:
             float(self.settings.idempotency_kept_s),
         )
         await raw.execute("DELETE FROM answer WHERE created_at < now() - interval '1 hour'")
+        await raw.execute(webhooks.FORGET)
         await raw.execute("DELETE FROM sign_in_rate WHERE theoretical_arrival < now() - interval '1 hour'")
         await raw.execute("DELETE FROM refresh_family WHERE expires_at < $1", now)

@@ -103,5 +103,7 @@ def _health(event: events.InstanceHealthEvent) -> dict[str, Any]:
             return {name: value for name, value in told.items() if value is not None}
         case events.WarmUpChanged() | events.AccountStandingChanged() | events.TemplateStatusChanged():
             return {}
+        case events.WebhookLeftUnread() | events.UnreadWebhookSettled():
+            return {}
         case events.InstanceBanned():
             return {"banned_at": event.at.isoformat(), "banned_reason": event.reason}

@@ -18,6 +18,7 @@ from webhook_ingest.directory import Directory
 from webhook_ingest.http import Door
 from webhook_ingest.intake import Intake, IntakeSettings
 from webhook_ingest.settings import Settings
+from webhook_ingest.unread import ORDERS, Orders, Unread
 
 SERVICE = "webhook-ingest"
 SCHEMA = "webhook_ingest"
@@ -79,7 +80,9 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     intake = Intake(producer, database, IntakeSettings(settings.publish_wait_s, settings.spool_poll_s))
     server = http_server(build_door(settings, directory, intake), settings.http_host, settings.http_port)
     broker = KafkaBroker(settings.kafka.bootstrap, logger=None)
-    Translator(directory, producer, batch_max=settings.translator_batch_max).subscribe(broker)
+    unread = Unread(database, producer, utc_now)
+    translator = Translator(directory, producer, batch_max=settings.translator_batch_max, keep=unread.keep)
+    translator.subscribe(broker)
 
     async def translate() -> None:
         await broker.start()
@@ -116,6 +119,15 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
                     producer=producer,
                     handle=on_instances,
                     after=directory.refresh,
+                    ready=readiness,
+                    stopping=stopping,
+                ),
+                "orders": consume(
+                    ORDERS,
+                    settings=settings.kafka,
+                    database=database,
+                    producer=producer,
+                    handle=Orders(producer, translator.translate_again, utc_now).handle,
                     ready=readiness,
                     stopping=stopping,
                 ),

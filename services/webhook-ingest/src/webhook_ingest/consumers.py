@@ -23,7 +23,7 @@ from chassis.kafka import Outgoing, Producer, Received, outgoing, park
 from chassis.telemetry import counter, is_recorded, log, span
 from contracts import topics
 from contracts.codec import Undecodable, UnknownType, decode
-from contracts.envelope import Envelope, UnreadableEnvelope, read_headers
+from contracts.envelope import Envelope, Headers, UnreadableEnvelope, read_headers
 from contracts.ids import event_id
 from contracts.instances import InstanceConfigured
 from contracts.webhooks import WebhookProvider, WebhookReceived
@@ -36,6 +36,7 @@ from webhook_ingest.directory import Directory
 from webhook_ingest.raw import SOURCE, body_of
 from webhook_ingest.reports import Report, Unplaced, read_reports
 from webhook_ingest.store import save_instances
+from webhook_ingest.unread import Left, left_unread
 
 INSTANCES = Subscription(group="webhook-ingest", topics=(topics.INSTANCES,), handles=(InstanceConfigured,))
 TRANSLATOR_GROUP = "webhook-translator"
@@ -66,16 +67,27 @@ async def on_instances(connection: AsyncConnection, records: Sequence[Received])
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A raw webhook that could not be translated, with the reason: parked, replayable with a better parser."""
+    """A raw webhook that could not be translated, with the reason: parked, replayable with a better parser. `left`:
+    the same for whoever's it is."""
 
     record: ConsumerRecord
     reason: str
+    left: Left | None = None
 
 
 class Translator:
     """Raw webhooks to normalised events: `subscribe` registers it with FastStream, one batch at a time."""
 
-    def __init__(self, directory: Directory, producer: Producer, *, batch_max: int) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        producer: Producer,
+        *,
+        batch_max: int,
+        keep: Callable[[Sequence[Left]], Awaitable[None]] | None = None,
+    ) -> None:
+        """`keep`: takes what could not be translated and is somebody's."""
+        self._keep = keep
         self._directory = directory
         self._producer = producer
         self._batch_max = batch_max
@@ -136,14 +148,25 @@ class Translator:
                     await self._directory.refresh_if_older()
                     events, unplaced = self._read(record)
             except (UnreadablePayload, UnreadableEnvelope, Undecodable, UnknownType) as error:
-                unread.append(Unread(record, f"{type(error).__name__}: {error}"))
+                unread.append(_unread(record, f"{type(error).__name__}: {error}"))
                 continue
             published += events
-            unread += [Unread(record, one.reason) for one in unplaced[:1]]
+            unread += [_unread(record, one.reason) for one in unplaced[:1]]
         await self._producer.publish(published)
+        if self._keep is not None:
+            await self._keep([one.left for one in unread if one.left is not None])
         for one in unread:
             await park(self._producer, one.record, group=TRANSLATOR_GROUP, reason=one.reason)
         return len(published)
+
+    def translate_again(self, headers: Headers, value: bytes) -> tuple[list[Outgoing], str | None]:
+        """What a kept webhook says now, and why it still cannot be read, if so."""
+        try:
+            envelope, webhook = read_kept(headers, value)
+            events, unplaced = self._normalise(envelope, webhook, envelope.traceparent)
+        except (UnreadablePayload, UnreadableEnvelope, Undecodable, UnknownType) as error:
+            return [], f"{type(error).__name__}: {error}"
+        return events, unplaced[0].reason if unplaced else None
 
     def _read(self, record: ConsumerRecord) -> tuple[list[Outgoing], list[Unplaced]]:
         """Raises what `read_webhook` raises, or UnreadablePayload."""
@@ -194,11 +217,25 @@ def _outgoing(report: Report, cause: Envelope, traceparent: str | None) -> Outgo
 
 def read_webhook(record: ConsumerRecord) -> tuple[Envelope, WebhookReceived]:
     """Raises UnreadableEnvelope, UnknownType or Undecodable."""
-    envelope = read_headers(record.headers)
-    event = decode(envelope.type, envelope.version, record.value or b"")
+    return read_kept(record.headers, record.value or b"")
+
+
+def read_kept(headers: Headers, value: bytes) -> tuple[Envelope, WebhookReceived]:
+    """Raises as `read_webhook`."""
+    envelope = read_headers(headers)
+    event = decode(envelope.type, envelope.version, value)
     if not isinstance(event, WebhookReceived):
         raise UnknownType(f"{envelope.type} does not belong on this topic")
     return envelope, event
+
+
+def _unread(record: ConsumerRecord, reason: str) -> Unread:
+    """What cannot even be decoded is nobody's."""
+    try:
+        envelope, webhook = read_webhook(record)
+    except (UnreadableEnvelope, Undecodable, UnknownType):
+        return Unread(record, reason)
+    return Unread(record, reason, left_unread(envelope, webhook, list(record.headers), record.value or b"", reason))
 
 
 async def _leave_unparsed(records: tuple[ConsumerRecord, ...], parse: Parse) -> KafkaMessage:

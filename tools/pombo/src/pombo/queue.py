@@ -28,6 +28,7 @@ Campaign = Annotated[UUID | None, typer.Option(help="only of this campaign")]
 Instance = Annotated[str | None, typer.Option(help="only of this number, by name or id")]
 Reason = Annotated[str | None, typer.Option(help="only those that failed for this, for example provider_busy")]
 Job = Annotated[list[UUID] | None, typer.Option(help="only this message, by its id; again for more")]
+Webhooks = Annotated[bool, typer.Option("--webhooks", help="webhooks that could not be translated, not messages")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="without asking")]
 Template = Annotated[str | None, typer.Option(help="messages of this template")]
 Number = Annotated[str | None, typer.Option("--instance", help="this number, by name or id")]
@@ -48,22 +49,28 @@ def stats(instance: Instance = None) -> None:
         table.add_row(escape(row["name"] or row["instance_id"] or "none"), *_figures(row), window, escape(breaker))
     table.add_row("all", *_figures(found["campaigns"]), "", "", style="bold")
     console.print(table)
+    if unread := found["webhooks"].get("dead_letters"):
+        console.print(f"{unread} webhooks could not be translated: pombo queue preview --webhooks", highlight=False)
 
 
 @app.command()
-def preview(campaign: Campaign = None, instance: Instance = None, reason: Reason = None, job: Job = None) -> None:
+def preview(
+    campaign: Campaign = None, instance: Instance = None, reason: Reason = None, job: Job = None,
+    webhooks: Webhooks = False,
+) -> None:  # fmt: skip
     """What `retry` with the same options would do. Changes nothing."""
     with saved_api() as api:
-        _show(api.post(PREVIEW, json=_filter(api, campaign, instance, reason, job)))
+        _show(api.post(PREVIEW, json=_filter(api, campaign, instance, reason, job, webhooks=webhooks)))
 
 
 @app.command()
 def retry(
-    campaign: Campaign = None, instance: Instance = None, reason: Reason = None, job: Job = None, yes: Yes = False
-) -> None:
+    campaign: Campaign = None, instance: Instance = None, reason: Reason = None, job: Job = None, yes: Yes = False,
+    webhooks: Webhooks = False,
+) -> None:  # fmt: skip
     """Try dead letters again: shows what would happen, asks, and orders it."""
     with saved_api() as api:
-        chosen = _filter(api, campaign, instance, reason, job)
+        chosen = _filter(api, campaign, instance, reason, job, webhooks=webhooks)
         found = api.post(PREVIEW, json=chosen)
         _show(found)
         if found["again"] == 0:
@@ -76,11 +83,12 @@ def retry(
 
 @app.command()
 def clear(
-    campaign: Campaign = None, instance: Instance = None, reason: Reason = None, job: Job = None, yes: Yes = False
-) -> None:
+    campaign: Campaign = None, instance: Instance = None, reason: Reason = None, job: Job = None, yes: Yes = False,
+    webhooks: Webhooks = False,
+) -> None:  # fmt: skip
     """Give dead letters up: they leave the queue, stay failed in their campaign's figures, and are not tried again."""
     with saved_api() as api:
-        chosen = _filter(api, campaign, instance, reason, job)
+        chosen = _filter(api, campaign, instance, reason, job, webhooks=webhooks)
         found = api.post(PREVIEW, json=chosen)
         count = sum(group["count"] for group in found["groups"])
         if count == 0:
@@ -188,9 +196,15 @@ def _change(account: bool, instance: str | None, template: str | None, *, held: 
 
 
 def _filter(
-    api: Api, campaign: UUID | None, instance: str | None, reason: str | None, jobs: list[UUID] | None
+    api: Api,
+    campaign: UUID | None,
+    instance: str | None,
+    reason: str | None,
+    jobs: list[UUID] | None,
+    *,
+    webhooks: bool,
 ) -> dict[str, Any]:
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Any] = {"queue": "webhooks"} if webhooks else {}
     if campaign:
         chosen["campaign_id"] = str(campaign)
     if instance:
@@ -213,7 +227,7 @@ def _show(found: dict[str, Any]) -> None:
     if not found["groups"]:
         console.print("No dead letters.")
         return
-    table = Table("messages", "failed for", "campaign", "what would happen")
+    table = Table("how many", "failed for", "campaign", "what would happen")
     for group in found["groups"]:
         reason, campaign = escape(group["reason"] or "–"), group["campaign_id"] or "–"
         table.add_row(str(group["count"]), reason, campaign, FATES[group["fate"]])

@@ -8,7 +8,7 @@ from campaign_api.door.idempotency import IdempotentRoute
 from campaign_api.door.parts import Here, NewId
 from campaign_api.door.principal import Operator
 from campaign_api.door.problems import Problem, responses
-from campaign_api.operation import models, orders
+from campaign_api.operation import models, orders, webhooks
 from contracts.campaigns import CampaignEvent, CampaignResumed
 from contracts.operations import DeadLettersPreviewRequested
 from contracts.progress import DeadLettersTaken
@@ -21,6 +21,8 @@ async def preview(
     body: models.DeadLetterFilter, principal: Operator, parts: Here, request_id: NewId
 ) -> models.DeadLetterPreview:
     """What `retry_dlq` with the same filter would do now: by campaign, instance and reason. Changes nothing."""
+    if body.queue == "webhooks":
+        return await _of_webhooks(body, principal, parts)
     asked = DeadLettersPreviewRequested(request_id=request_id, **body.fields())
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
         await orders.give(connection, parts, principal, asked, request_id)
@@ -28,6 +30,18 @@ async def preview(
     if data is None:
         raise Problem(504, "The scheduler did not answer in time: try again")
     return models.DeadLetterPreview(groups=data["groups"], again=data["again"])
+
+
+async def _of_webhooks(body: models.DeadLetterFilter, principal: Operator, parts: Here) -> models.DeadLetterPreview:
+    """Each is tried again at once: whether it can be read now is seen by that alone."""
+    try:
+        body.of_webhooks()
+    except ValueError as error:
+        raise Problem(422, str(error)) from error
+    async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
+        rows = await webhooks.groups(connection, body)
+    groups = [models.DeadLetterGroup(**row) for row in rows]
+    return models.DeadLetterPreview(groups=groups[: webhooks.GROUPS_MAX], again=sum(group.count for group in groups))
 
 
 def reopen(campaign: Campaign, *, taken: DeadLettersTaken) -> list[CampaignEvent]:

@@ -13,12 +13,14 @@ from campaign_api.door.principal import Operator, Supervisor
 from campaign_api.door.problems import Problem, not_found, responses
 from campaign_api.identity.models import Done
 from campaign_api.instance import store as instances
-from campaign_api.operation import models, orders, store
+from campaign_api.operation import models, orders, store, webhooks
 from contracts.envelope import Event
 from contracts.operations import (
     DeadLettersCleared,
     DeadLettersRequeued,
     StuckRecoveryRequested,
+    UnreadWebhooksCleared,
+    UnreadWebhooksReplayed,
     UnresolvedDecided,
 )
 
@@ -33,6 +35,7 @@ async def stats(
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
         rows = await store.queue(connection, instance_id)
         known = {row["id"]: row for row in await instances.some(connection, None, 500)}
+        unread = await webhooks.figures(connection, instance_id)
     queues = []
     for row in rows:
         figures, instance = _figures([row], now), known.get(row["instance_id"])
@@ -49,7 +52,7 @@ async def stats(
                 breaker_until=instance["breaker_until"] if instance else None,
             )
         )
-    return models.QueueStats(campaigns=_figures(rows, now), webhooks=models.WebhookFigures(), instances=queues)
+    return models.QueueStats(campaigns=_figures(rows, now), webhooks=unread, instances=queues)
 
 
 def _figures(rows: Sequence[store.Row], now: datetime) -> models.QueueFigures:
@@ -66,25 +69,37 @@ def _figures(rows: Sequence[store.Row], now: datetime) -> models.QueueFigures:
 
 @router.post("/whatsapp/queue/stats", responses=responses(404))
 async def act(body: models.QueueAction, principal: Supervisor, parts: Here) -> Done:
-    """Dead letters again or gone, or what is stuck looked for at once. An ended campaign runs again for them."""
-    if body.queue == "webhooks":
-        raise Problem(
-            422, "Webhooks have no dead letters here: records that could not be read are replayed by operators"
-        )
-    event: Event
-    match body.action:
-        case "retry_dlq":
-            event = DeadLettersRequeued(**body.fields(), by=principal.user_id)
-        case "clear":
-            event = DeadLettersCleared(**body.fields(), by=principal.user_id)
-        case "recover_stuck":
-            event = StuckRecoveryRequested(by=principal.user_id)
+    """Dead letters again or gone, or what is stuck looked for at once. An ended campaign runs again for them.
+
+    Of the queue `webhooks`: those of the account's numbers that could not be translated, translated again or given up.
+    """
+    event = _order(body, principal)
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
         await orders.give(connection, parts, principal, event)
         details = body.model_dump(mode="json", exclude_defaults=True)
         now = parts.now()
         await audit.note(connection, principal, f"queue.{body.action}", str(body.jobId or ""), now=now, details=details)
     return Done()
+
+
+def _order(body: models.QueueAction, principal: Supervisor) -> Event:
+    by = principal.user_id
+    try:
+        match body.queue, body.action:
+            case "campaigns", "retry_dlq":
+                return DeadLettersRequeued(**body.fields(), by=by)
+            case "campaigns", "clear":
+                return DeadLettersCleared(**body.fields(), by=by)
+            case "webhooks", "retry_dlq":
+                return UnreadWebhooksReplayed(**body.of_webhooks(), by=by)
+            case "webhooks", "clear":
+                return UnreadWebhooksCleared(**body.of_webhooks(), by=by)
+            case "campaigns", _:
+                return StuckRecoveryRequested(by=by)
+            case _:
+                raise ValueError("No webhook is ever stuck: what was not translated is fetched again by itself")
+    except ValueError as error:
+        raise Problem(422, str(error)) from error
 
 
 @router.post("/whatsapp/queue/unresolved/{dispatch_id}", responses=responses(404))

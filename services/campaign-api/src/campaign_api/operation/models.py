@@ -26,7 +26,8 @@ class QueueFigures(BaseModel):
 
 
 class WebhookFigures(BaseModel):
-    """One queue for all accounts: its length is among the installation's metrics, and null here."""
+    """`dead_letters`: webhooks of the account's numbers that could not be translated, `oldest_age_s` of these. What
+    waits is one queue for all accounts: its length is among the installation's metrics, and null here."""
 
     pending: int | None = None
     processing: int | None = None
@@ -54,26 +55,34 @@ class QueueStats(BaseModel):
 
 
 class DeadLetterFilter(_Request):
-    """`jobId`, `jobIds`: one dispatch, some; without them all that match everything else."""
+    """`jobId`, `jobIds`: one dispatch (or webhook), some; without them all that match everything else."""
 
+    queue: Literal["campaigns", "webhooks"] = "campaigns"
     jobId: UUID | None = None  # noqa: N815
     jobIds: Annotated[tuple[UUID, ...], Field(max_length=500)] = ()  # noqa: N815
     campaign_id: UUID | None = None
     instance_id: UUID | None = None
     reason: Annotated[str, Field(max_length=100)] | None = None
 
+    def named(self) -> tuple[UUID, ...]:
+        return tuple(dict.fromkeys((*((self.jobId,) if self.jobId else ()), *self.jobIds)))
+
     def fields(self) -> dict[str, Any]:
-        """In the words of the orders."""
-        named = (*((self.jobId,) if self.jobId else ()), *self.jobIds)
+        """In the words of the orders about dispatches."""
         wanted = {"campaign_id": self.campaign_id, "instance_id": self.instance_id, "reason": self.reason}
-        return wanted | {"dispatch_ids": tuple(dict.fromkeys(named))}
+        return wanted | {"dispatch_ids": self.named()}
+
+    def of_webhooks(self) -> dict[str, Any]:
+        """In the words of the orders about webhooks. Raises ValueError where the filter is for dispatches."""
+        if self.campaign_id is not None:
+            raise ValueError("A webhook belongs to no campaign: leave campaign_id out")
+        return {"instance_id": self.instance_id, "webhook_ids": self.named(), "reason": self.reason}
 
 
 class QueueAction(DeadLetterFilter):
     """The filter is for dead letters; what is stuck is looked for everywhere."""
 
     action: Literal["retry_dlq", "clear", "recover_stuck"]
-    queue: Literal["campaigns", "webhooks"] = "campaigns"
 
 
 class DeadLetterGroup(BaseModel):
