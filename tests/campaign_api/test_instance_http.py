@@ -262,3 +262,11 @@ async def test_a_deleted_instance_is_gone_here_and_wanted_gone_at_the_gateway(ap
     assert (event.deleted, event.wanted) == (True, "deleted")
     assert (await ana.client.get(f"/api/instances/{instance_id}")).status_code == 404
     assert (await ana.client.delete(f"/api/instances/{instance_id}")).status_code == 404
+
+
+async def test_a_number_names_the_account_that_its_provider_tells_news_of(ana: Person) -> None:
+    body = {"name": "Meta", "provider": "meta_cloud", "phone_number_id": "107"}
+    credentials = {"access_token": "T", "business_id": "1029384756"}
+    answer = await ana.client.post("/api/instances", json=body | {"credentials": credentials})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["credentials"] == ["access_token", "business_id"]

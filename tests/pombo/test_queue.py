@@ -55,7 +55,9 @@ class Door:
             case "GET", "/api/instances":
                 return [{"id": INSTANCE, "name": "loja [1]"}]
             case "GET", "/api/holds":
-                return [HOLD, HOLD | {"key": "", "scope": "account", "held": False}]
+                stopped = {"stopped_reason": "template_paused", "stopped_text": "paused for low quality"}
+                template = {"scope": "template", "key": "cupom", "held": False, "stopped_at": "2026-03-03T12:00:00Z"}
+                return [HOLD, HOLD | {"key": "", "scope": "account", "held": False}, HOLD | template | stopped]
             case "PUT", "/api/holds":
                 return HOLD | body | {"effective": self.effective}
             case _:
@@ -183,3 +185,5 @@ def test_holds_are_listed_with_who_and_why(door: Door) -> None:
     assert "Ana" in shown
     assert "reclamações" in shown
     assert "account" not in shown, "what was released is not held"
+    assert "cupom" in shown
+    assert "paused for low quality" in shown

@@ -149,15 +149,19 @@ def decide(
 
 @holds_app.command("list")
 def list_holds() -> None:
-    """What is held now: by whom, since when, and why."""
+    """What is held now: by whom, since when, and why. Templates that their provider stopped are among it."""
     with saved_api() as api:
-        held = [hold for hold in api.get("/api/holds") if hold["held"]]
+        holds = api.get("/api/holds")
+    held, stopped = ([hold for hold in holds if hold.get(name)] for name in ("held", "stopped_reason"))
     table = Table("scope", "what", "since", "by", "why", "heeded")
     for hold in held:
         who = hold["set_by_name"] or hold["set_by"] or "the installation"
         cells = (hold["scope"], hold["key"] or "–", hold["set_at"], who, hold["reason"] or "–")
         table.add_row(*map(escape, cells), "yes" if hold["effective"] else "not yet")
-    console.print(table if held else "Nothing is held.")
+    for hold in stopped:
+        cells = ("template", hold["key"], hold["stopped_at"], "its provider", hold["stopped_text"])
+        table.add_row(*map(escape, cells), "yes")
+    console.print(table if held or stopped else "Nothing is held.")
 
 
 @holds_app.command("set")

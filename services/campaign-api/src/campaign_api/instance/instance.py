@@ -17,8 +17,8 @@ REQUIRED_CREDENTIALS: dict[ProviderKind, tuple[str, ...]] = {
 }
 OPTIONAL_CREDENTIALS: dict[ProviderKind, tuple[str, ...]] = {
     "evolution_web": (),
-    "evolution_cloud": ("app_secret",),
-    "meta_cloud": ("app_secret", "verify_token"),
+    "evolution_cloud": ("app_secret", "business_id"),
+    "meta_cloud": ("app_secret", "verify_token", "business_id"),
     "zapi": (),
 }
 # Made here, not by people: the secret in our webhook's address or header.

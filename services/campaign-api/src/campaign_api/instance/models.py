@@ -67,7 +67,8 @@ class LimitsChange(_Request):
 
 class NewInstance(_Request):
     """`credentials` by provider: evolution_* apikey (evolution_cloud also access_token), meta_cloud access_token
-    (optional app_secret, verify_token), zapi instance_id, token, client_token."""
+    (optional app_secret, verify_token, business_id: the number's account at Meta, by which limits, bans and templates
+    that Meta tells of the whole account reach the number), zapi instance_id, token, client_token."""
 
     name: Name
     provider: ProviderKind
