@@ -51,6 +51,10 @@ def _slow_and_pauses(town: Town) -> bool:
     return town.faults.slow_rounds > 0.01 and [what for _, what, _ in town.orders].count("pause") > 2
 
 
+def _throttles(town: Town) -> bool:
+    return town.moods.fates["throttled"] > 0.1 and not town.faults.late_departures
+
+
 def _flaw(name: str, *breaks: str, suits: Callable[[Town], bool] = lambda _: True) -> Bug:
     return Bug(name, breaks, flaws=frozenset({name}), suits=suits)
 
@@ -197,6 +201,7 @@ BUGS: tuple[Bug, ...] = (
     _flaw("gate_not_shared", "I6", suits=_slow_and_pauses),
     _flaw("old_intents_leave", "I6", "I2", "I3", "I4"),
     _flaw("quota_not_locked", "I5"),
+    _flaw("pace_not_heeded", "I4", suits=_throttles),
     # The sender: what became of it
     Bug("throttling uses up retries", ("I1",), patches=((attempt, "classify", _count_throttling),)),
     Bug("no answer means try again", ("I2",), patches=((attempt, "classify", _retry_the_uncertain),)),

@@ -20,6 +20,9 @@ from simulation.world import Violation, World
 
 DAY_S = 86_400.0
 ROUNDING_S = 1e-6
+SLOWED_FOR_S = 10.0
+SLOWED_SHARE = 0.85  # two refusals within two seconds count as one: 0.7 and twelve hundredths at most
+SLOWED_SLACK_S = 0.05
 
 
 def check_rates(world: World) -> Iterator[Violation]:
@@ -50,6 +53,25 @@ def _check_delay(world: World, posts: list[Post]) -> Iterator[Violation]:
         soon = outcome_s < other.at_s < outcome_s + least_s - ROUNDING_S
         if soon and not world.town.faults.stand and other.dispatch_id != one.dispatch_id:
             yield "I4", f"{other.at_s - outcome_s:.3f} s after the outcome before, not {least_s}"
+
+
+def check_pace(world: World) -> Iterator[Violation]:
+    """After a refusal for rate the same lane goes at most at 0.7 of its rate, and a hundredth more each second."""
+    if world.town.faults.late_departures:
+        return
+    lanes: dict[int, list[Post]] = defaultdict(list)
+    for post in world.witness.posts:
+        lanes[post.lane].append(post)
+    for posts in lanes.values():
+        rate = world.town.instances[posts[0].instance_id].rate
+        slowest_s, early_s = rate.interval_s / SLOWED_SHARE, rate.tolerance_s + SLOWED_SLACK_S
+        for refused in (post.answered_s for post in posts if post.fate == "throttled" and post.answered_s is not None):
+            after = [post.at_s for post in posts if refused < post.at_s < refused + SLOWED_FOR_S]
+            for nth, first_s in enumerate(after):
+                for more, at_s in enumerate(after[nth:]):
+                    if at_s - first_s < more * slowest_s - early_s:
+                        yield "I4", f"{more + 1} messages within {at_s - first_s:.2f} s after a refusal for rate"
+                        return
 
 
 def check_quota(world: World) -> Iterator[Violation]:

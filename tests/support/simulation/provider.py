@@ -39,8 +39,14 @@ class Provider:
     deliver: Callable[[Instance, bytes], Steps[bool]] | None = None
     spawn: Callable[[Steps[None]], Any] | None = None
     _made: int = 0
+    _lanes: int = 0
 
-    def post(self, instance: Instance, request: HttpRequest, message: MessageQueued) -> Answer:
+    def count_lane(self) -> int:
+        """A lane of a process's life begins: what it has learnt of its number's pace ends with it."""
+        self._lanes += 1
+        return self._lanes
+
+    def post(self, instance: Instance, request: HttpRequest, message: MessageQueued, lane: int) -> Answer:
         """The request leaves now. Whom and what it is for is read from its bytes."""
         rng = self.loop.rng
         fate = self._draw_fate()
@@ -54,6 +60,7 @@ class Provider:
         post = Post(
             self.loop.now, instance.instance_id, ids.dispatch_id(ids.recipient_id(campaign_id, recipient), step),
             campaign_id, step, recipient, message.run_epoch, fate,
+            lane=lane,
             accepted=fate in ("accept", "answer_lost", "unreadable"),
             arrived_s=self.loop.now + rng.uniform(0, 0.0 if self.town.faults.late_departures else 0.01),
         )  # fmt: skip

@@ -12,6 +12,7 @@ from contracts import topics
 from contracts.codec import encode
 from contracts.messages import MessageQueued
 from sender.instance.ownership import lease_from
+from sender.lane.circuit import Hosts
 from sender.ledger.attempt import Finding
 from sender.offsets import Watermark
 from sender.work import Work
@@ -26,7 +27,7 @@ from simulation.provider import Provider
 from simulation.sender_lane import RETRY_S, Lane
 from simulation.sender_leases import Leases
 from simulation.sweeps import Sweeps
-from simulation.town import ACCOUNT, SENDER, TRACE, Town
+from simulation.town import ACCOUNT, LANE, SENDER, TRACE, Town
 
 GROUP = "sender-queue"
 
@@ -43,6 +44,7 @@ class SenderRun:
         self.sweeps = Sweeps(self.ledger)
         self.late_departures = town.faults.late_departures
         self.lanes: dict[UUID, Lane] = {}
+        self.hosts = Hosts(LANE)
         self.marks: dict[Place, tuple[Watermark, list[UUID]]] = {}
         self.outcomes: list[tuple[Work, int, Finding]] = []
         self.answered: list[tuple[Work, Outgoing]] = []

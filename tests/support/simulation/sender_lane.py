@@ -1,13 +1,17 @@
 """One instance's lane in a sender of the simulation: tasks of the virtual clock that ask the real deciders."""
 
 from collections import deque
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from providers.protocol import Ambiguous, NotSent, Rejected, Throttled, UnsendableMessage
 from sender.instance.ownership import Lease, holds, lease_from
-from sender.lane import breaker, throttle
+from sender.lane import breaker, pace, throttle
+from sender.lane.circuit import Circuit
+from sender.lane.lane import BUDGET_AGAIN_S
 from sender.lane.queues import Queues
 from sender.ledger import answers, attempt
 from sender.ledger.attempt import Finding, NeverLeft
@@ -16,7 +20,7 @@ from sender.work import Instance, Work, outbound
 from simulation.clock import Signal, Steps
 from simulation.postgres import ConnectionLost
 from simulation.provider import Answer
-from simulation.town import SENDER, TRACE
+from simulation.town import LANE, SENDER, TRACE
 
 if TYPE_CHECKING:
     from simulation.sender import SenderRun
@@ -37,7 +41,7 @@ class Lane:
 
     def __init__(self, sender: "SenderRun", instance: Instance) -> None:
         self.sender, self.instance = sender, instance
-        self.queues = Queues()
+        self.number, self.queues = sender.provider.count_lane(), Queues()
         self.wake = Signal(sender.process.loop)
         self.lease: Lease | None = None
         self.pairs: dict[str, float] = {}
@@ -45,8 +49,9 @@ class Lane:
         self.pacing = self.closing = False
         self.in_flight, self.leaving, self.tat_s, self.rest_until_s = 0, 0, 0.0, 0.0
         self.lateness = throttle.Lateness()
-        self.breaker: breaker.State = breaker.CLOSED
-        self.policy = breaker.Policy(failures=6, open_s=5.0, probe_s=20.0)
+        self.pace = pace.FREE
+        self.circuit = Circuit(LANE, sender.hosts, sender.process.monotonic)
+        self.circuit.meet(instance)
 
     def run(self) -> Steps[None]:
         clock = self.sender.process.monotonic
@@ -82,8 +87,20 @@ class Lane:
         with suppress(ConnectionLost):
             yield from self.sender.leases.release(self.instance.instance_id, epoch, wait_s)
 
+    def _paced(self) -> Instance:
+        """As Departures.paced; by the database's clock, which the real one's pace is stored with."""
+        full = self.instance.rate.per_second
+        if self.pace is pace.FREE or "pace_not_heeded" in self.sender.flaws:
+            return self.instance
+        rate = pace.slowed(self.instance.rate, pace.allowed(self.pace, full, self.sender.process.wall().timestamp()))
+        return replace(self.instance, rate=rate)
+
     def _serve(self) -> Steps[None]:
         now_s = self.sender.process.monotonic()
+        if self.circuit.awaits_probe(now_s):
+            self._return_all(SENDER.owner_wait_s, "breaker", LANE.breaker_open_s)
+            yield RETRY_S
+            return
         held = self._held(now_s)
         if held is not None:
             self._return_all(0, held[0], held[1] - now_s)
@@ -97,11 +114,13 @@ class Lane:
         if count == 0:
             yield from self._wait(max(0.005, self._ready_at() - now_s) if self.in_flight == 0 else 0.05)
             return
-        yield from self._send_group(self.queues.take(count))
+        works, later = self.circuit.within_budget(self.queues.take(count))
+        self._return(later, "retry_budget", BUDGET_AGAIN_S)
+        if works:
+            yield from self._send_group(works)
 
     def _held(self, now_s: float) -> tuple[Any, float] | None:
-        state, permits = breaker.permit(self.breaker, now_s, self.policy)
-        if permits == 0 and (until_s := breaker.reopens_at(state)) is not None:
+        if (until_s := self.circuit.blocked_until(now_s)) is not None:
             return "breaker", until_s
         if self.rest_until_s > now_s + 1.0:
             return "throttled", self.rest_until_s
@@ -113,15 +132,14 @@ class Lane:
         slots = self.instance.in_flight_max - self.in_flight
         if self.instance.in_flight_max > 1:
             slots -= 1
-        _, permits = breaker.permit(self.breaker, now_s, self.policy)
+        permits, rate = self.circuit.permits(now_s), self._paced().rate
         most = min(slots, len(self.queues), slots if permits is None else permits, 8 - len(self.ready))
-        waiting_s = len(self.ready) * self.instance.rate.interval_s
-        tat_s = max(self.tat_s, now_s) + waiting_s if self.ready else self.tat_s
-        return throttle.count_ready(tat_s, now_s, self.instance.rate, SENDER.lookahead_s, most) if most > 0 else 0
+        tat_s = max(self.tat_s, now_s) + len(self.ready) * rate.interval_s if self.ready else self.tat_s
+        return throttle.count_ready(tat_s, now_s, rate, SENDER.lookahead_s, most) if most > 0 else 0
 
     def _ready_at(self) -> float:
-        waiting_s = len(self.ready) * self.instance.rate.interval_s
-        return max(self.rest_until_s, self.tat_s + waiting_s - self.instance.rate.tolerance_s)
+        rate = self._paced().rate
+        return max(self.rest_until_s, self.tat_s + len(self.ready) * rate.interval_s - rate.tolerance_s)
 
     def _acquire(self) -> Steps[bool]:
         asked_s = self.sender.process.monotonic()
@@ -143,14 +161,17 @@ class Lane:
     def _send_group(self, works: list[Work]) -> Steps[None]:
         assert self.lease is not None
         lease, begun_s = self.lease, self.sender.process.monotonic()
-        self.breaker, _ = breaker.permit(self.breaker, begun_s, self.policy)
-        intend = self.sender.ledger.intend(self.sender.process, self.instance, works, lease.epoch, self.pairs)
+        self.circuit.take(begun_s)
+        intend = self.sender.ledger.intend(self.sender.process, self._paced(), works, lease.epoch, self.pairs)
         try:
             admission = yield from intend
         except ConnectionLost:
+            self.circuit.give_back()
             self.queues.put_back(works, retaken=True)
             yield RETRY_S
             return
+        if not any(isinstance(decision, Intend) for decision in admission.decisions):
+            self.circuit.give_back()
         self.pairs.update(admission.pairs)
         for work, decision in zip(works, admission.decisions, strict=True):
             self._follow(lease, work, decision, begun_s, work.send_before_s - admission.at_s)
@@ -184,8 +205,11 @@ class Lane:
                 self.queues.put_back([work])
 
     def _return_all(self, age_s: float, reason: Any, again_s: float) -> None:
+        self._return(self.queues.take_older(age_s, self.sender.process.monotonic()), reason, again_s)
+
+    def _return(self, works: Iterable[Work], reason: Any, again_s: float) -> None:
         now, now_s = self.sender.process.wall(), self.sender.process.monotonic()
-        for work in self.queues.take_older(age_s, now_s):
+        for work in works:
             if work.retaken:
                 self.queues.await_outcome(work, now_s)
             else:
@@ -199,9 +223,10 @@ class Lane:
             ready, now_s = self.ready[0], self.sender.process.monotonic()
             if (never := self._refuse(ready, now_s)) is not None:
                 self.ready.popleft()
+                self.circuit.give_back()
                 self._end(ready, never)
                 continue
-            turn = throttle.take(self.tat_s, now_s, self.instance.rate)
+            turn = throttle.take(self.tat_s, now_s, self._paced().rate)
             if isinstance(turn, throttle.Refused) and "departure_without_limiter" not in self.sender.flaws:
                 yield min(turn.until_s - now_s, SENDER.intent_age_max_s)
                 continue
@@ -238,7 +263,7 @@ class Lane:
         self.tat_s += shift_s
         process.leaving -= 1
         self.leaving -= 1
-        answer: Answer = self.sender.provider.post(self.instance, request, ready.work.message)
+        answer: Answer = self.sender.provider.post(self.instance, request, ready.work.message, self.number)
         if answer.after_s is not None and answer.after_s < SENDER.text_timeout_s:
             yield answer.after_s
             outcome = answer.outcome or self.instance.provider.read_response(answer.status, answer.headers, answer.body)
@@ -255,13 +280,15 @@ class Lane:
             case Throttled(scope=scope, retry_after_s=after_s) if scope != "pair":
                 rest_s = attempt.clamp_retry_after(after_s if after_s is not None else SENDER.rest_s)
                 self.rest_until_s = max(self.rest_until_s, now_s + rest_s)
+                at_s = self.sender.process.wall().timestamp()
+                self.pace = pace.slow_down(self.pace, self.instance.rate.per_second, at_s)
             case Rejected(failure=failure) if failure.name == "provider_busy":
                 result = "failure"
             case NotSent() | Ambiguous():
                 result = "failure"
             case _:
                 pass
-        self.breaker = breaker.note(self.breaker, result, now_s, self.policy)
+        self.circuit.note(self.instance, result)
 
     def _end(self, ready: Ready, finding: Finding) -> None:
         self.sender.put(ready.work, ready.lease.epoch, finding)

@@ -26,6 +26,10 @@ HOUR_S = 3600.0
 TRACE = "00-" + "1" * 32 + "-" + "2" * 16 + "-00"
 # Longer than a request may take and 30 s more: the echo of what is sent again never fits the attempt before it.
 SENDER = Settings.model_construct(reconcile_wait_s=60.0, owner="", rest_s=2.0)
+# Breakers open and close while a seed's faults last.
+LANE = SENDER.model_copy(
+    update={"breaker_failures": 6, "host_failures": 9, "breaker_open_s": 5.0, "media_timeout_s": 5.0}
+)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from simulation.kafka import Place
 
 @dataclass(slots=True)
 class Post:
-    """One request that left. `accepted`: the provider took the message, whatever it answered."""
+    """One request that left. `accepted`: the provider took the message, whatever it answered. `lane`: whose it was."""
 
     at_s: float
     instance_id: UUID
@@ -24,6 +24,7 @@ class Post:
     provider_message_id: str = ""
     arrived_s: float = 0.0
     answered_s: float | None = None
+    lane: int = 0
 
 
 @dataclass
