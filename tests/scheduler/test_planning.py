@@ -3,13 +3,14 @@
 import random
 from uuid import UUID, uuid4
 
+import orjson
 import pytest
 from aiokafka.errors import KafkaConnectionError
 
 from chassis.kafka import Encoded
 from contracts import ids, topics
 from contracts.campaigns import CampaignCancelling, Recipient, RecipientsAdded
-from contracts.codec import decode, encode
+from contracts.codec import decode
 from contracts.contacts import ContactsAllocated
 from contracts.envelope import read_headers, write_headers
 from contracts.progress import CampaignDrained, DispatchesChanged
@@ -117,7 +118,8 @@ async def test_what_a_page_tells_is_what_the_contracts_would_write(on: Bench) ->
     for record in told:
         envelope = read_headers(record.headers)
         event = decode(envelope.type, envelope.version, record.value)
-        assert encode(event) == record.value
+        # Byte for byte, but for what is the contract's default.
+        assert orjson.dumps(event.model_dump(mode="json", exclude_defaults=True)) == record.value
         assert sorted(write_headers(envelope)) == sorted(record.headers)
         assert record.key == envelope.subject.encode()
         assert (envelope.account_id, envelope.source) == (ACCOUNT, SCHEDULER)

@@ -19,7 +19,8 @@ ALLOCATIONS_MAX = 500
 
 
 def planned(one: PlannedDispatch) -> Told:
-    return {
+    """What it does not tell has its default in the contract: most of a plan's dispatches wait for nothing."""
+    told: Told = {
         "dispatch_id": str(one.dispatch_id),
         "recipient_id": str(one.recipient_id),
         "step": one.step,
@@ -28,9 +29,10 @@ def planned(one: PlannedDispatch) -> Told:
         "attempt": 1,
         "release": 0,
         "state": one.state,
-        "reason": one.reason,
-        "due_at": None,
     }
+    if one.reason is not None:
+        told["reason"] = one.reason
+    return told
 
 
 def allocations(account_id: UUID, bound: Iterable[Binding], at: datetime) -> list[Encoded]:
