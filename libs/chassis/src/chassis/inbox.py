@@ -18,14 +18,13 @@ from chassis import kafka
 from chassis.database import Database, driver, is_passing
 from chassis.health import Readiness
 from chassis.kafka import Producer, Received, Unreadable
-from chassis.lifecycle import backoff_s, crash_point, pause, stop_client
+from chassis.lifecycle import CONSUMER_RETRY_MS, backoff_s, crash_point, pause, stop_client
 from chassis.settings import KafkaSettings
 from chassis.telemetry import counter, gauge, log, mark_applied
 from contracts.envelope import Event
 from contracts.topics import Topic
 
 TRIES = 3  # of a record that fails alone, before it is parked
-TRY_AGAIN_S = 0.2
 PARKED_IN_A_ROW_MAX = 50
 _POLL_MS = 200
 _TELL_KAFKA_S = 5.0
@@ -209,7 +208,7 @@ class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
                 elif _place(part[0]) in self.hopeless:
                     raise
                 elif (tries := tries + 1) < TRIES:
-                    await pause(self.stopping, TRY_AGAIN_S)
+                    await pause(self.stopping, backoff_s(tries))
                 else:
                     log.error("record_failed", group=self.subscription.group, exc_info=error)
                     self.hopeless[_place(part[0])] = f"{type(error).__name__}: {error}"
@@ -292,6 +291,7 @@ def _consumer(group: str, settings: KafkaSettings) -> Any:
         session_timeout_ms=settings.session_timeout_ms,
         heartbeat_interval_ms=settings.session_timeout_ms // 4,
         metadata_max_age_ms=10_000,
+        retry_backoff_ms=CONSUMER_RETRY_MS,
         fetch_max_wait_ms=250,
     )
 

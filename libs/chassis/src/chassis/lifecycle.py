@@ -19,7 +19,12 @@ from aiokafka.errors import KafkaConnectionError, KafkaError
 from chassis.telemetry import flush_spans, log
 
 DRAIN_S = 20.0
-BACKOFF_MAX_S = 5.0
+# Several tasks wait one after the other for what comes back: each adds up to this to the time of a recovery. Some
+# hundreds of refused tries a second are nothing to a server that is starting.
+BACKOFF_MAX_S = 1.0
+# Of a Kafka consumer whose broker is away. Several tasks of it ask, each with a line in the log: at the client's own
+# 100 ms five services write a thousand lines a second and take the processor that the broker needs to start.
+CONSUMER_RETRY_MS = 400
 GARBAGE_THRESHOLDS = (50_000, 20, 50)
 _passed: Counter[str] = Counter()
 

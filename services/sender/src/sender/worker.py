@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from chassis.health import Readiness
 from chassis.kafka import Producer, Unreadable, park, received
+from chassis.lifecycle import CONSUMER_RETRY_MS
 from chassis.settings import KafkaSettings
 from chassis.telemetry import log
 from contracts.messages import MessageQueued
@@ -237,4 +238,5 @@ def _consumer(settings: KafkaSettings) -> AIOKafkaConsumer:
         heartbeat_interval_ms=max(300, settings.session_timeout_ms // 6),
         max_poll_interval_ms=300_000,
         metadata_max_age_ms=30_000,
+        retry_backoff_ms=CONSUMER_RETRY_MS,
     )
