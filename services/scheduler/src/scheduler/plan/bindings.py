@@ -24,11 +24,15 @@ ORDER BY 1 ON CONFLICT DO NOTHING
 _LOCK = """
 SELECT instance_id, bound FROM occupancy WHERE instance_id = ANY($1::uuid[]) ORDER BY instance_id FOR UPDATE
 """
+# Answers the few that others had bound first, and not the thousands that it made: those the caller knows.
 _BIND = """
-INSERT INTO binding (account_id, recipient_key, instance_id, contact_id, bound_at)
-SELECT $1, key, instance_id, contact_id, $5 FROM unnest($2::text[], $3::uuid[], $4::uuid[])
-    AS b(key, instance_id, contact_id) ORDER BY key
-ON CONFLICT DO NOTHING RETURNING recipient_key, instance_id, contact_id
+WITH made AS (
+    INSERT INTO binding (account_id, recipient_key, instance_id, contact_id, bound_at)
+    SELECT $1, key, instance_id, contact_id, $5 FROM unnest($2::text[], $3::uuid[], $4::uuid[])
+        AS b(key, instance_id, contact_id) ORDER BY key
+    ON CONFLICT DO NOTHING RETURNING recipient_key
+)
+SELECT key FROM unnest($2::text[]) AS b(key) WHERE key NOT IN (SELECT recipient_key FROM made)
 """
 _ACTUAL = "SELECT recipient_key, instance_id FROM binding WHERE account_id = $1 AND recipient_key = ANY($2::text[])"
 _OCCUPY = """
@@ -70,19 +74,18 @@ async def lock_counts(raw: asyncpg.Connection, account_id: UUID, instance_ids: I
 async def bind(
     raw: asyncpg.Connection, account_id: UUID, wanted: Sequence[Binding], now: datetime
 ) -> tuple[list[Binding], dict[str, UUID]]:
-    """What was bound here, and for all that was wanted the instance it is bound to in fact. Counts are locked."""
+    """What was bound here, and for all that was wanted the instance it is bound to in fact. Counts are locked, and
+    nobody is wanted twice."""
     if not wanted:
         return [], {}
     keys, instance_ids, contact_ids = zip(*wanted, strict=True)
-    rows = await raw.fetch(_BIND, account_id, keys, instance_ids, contact_ids, now)
-    made = [(row["recipient_key"], row["instance_id"], row["contact_id"]) for row in rows]
+    others = {row[0] for row in await raw.fetch(_BIND, account_id, keys, instance_ids, contact_ids, now)}
+    made = [one for one in wanted if one[0] not in others] if others else list(wanted)
     await occupy(raw, Counter(instance_id for _, instance_id, _ in made))
     actual = {key: instance_id for key, instance_id, _ in made}
-    if len(actual) < len(wanted):
-        others = [key for key in keys if key not in actual]
-        actual.update(
-            (row["recipient_key"], row["instance_id"]) for row in await raw.fetch(_ACTUAL, account_id, others)
-        )
+    if others:
+        rows = await raw.fetch(_ACTUAL, account_id, sorted(others))
+        actual.update((row["recipient_key"], row["instance_id"]) for row in rows)
     return made, actual
 
 
