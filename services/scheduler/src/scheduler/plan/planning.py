@@ -76,8 +76,9 @@ SELECT recipient_id, recipient_key FROM recipient WHERE campaign_id = $1 AND pos
 ORDER BY position
 """
 _DISPATCHES = """
-SELECT dispatch_id, recipient_id, step, instance_id, version, attempt, release, state, reason, due_at FROM dispatch
-WHERE dispatch_id = ANY($1::uuid[]) ORDER BY place
+SELECT dispatch_id, recipient_id, step, instance_id, version, attempt, release, state, reason, due_at,
+    may_duplicate AND ended_at IS NOT NULL AS may_duplicate
+FROM dispatch WHERE dispatch_id = ANY($1::uuid[]) ORDER BY place
 """
 _BOUND = """
 SELECT recipient_key, instance_id, contact_id FROM binding
@@ -176,7 +177,8 @@ async def _recall(raw: asyncpg.Connection, plan: Row) -> Page:
     people = await raw.fetch(_RECIPIENTS, campaign_id, plan["page_from"], plan["position"])
     steps = await raw.fetchval(_STEPS, campaign_id)
     derived = [ids.dispatch_id(row["recipient_id"], step) for row in people for step in range(steps)]
-    told = [reports.stored(row) for row in await raw.fetch(_DISPATCHES, derived)]
+    rows = await raw.fetch(_DISPATCHES, derived)
+    told = [{**reports.stored(row), "may_duplicate": row["may_duplicate"]} for row in rows]
     bound = await raw.fetch(_BOUND, account_id, [row["recipient_key"] for row in people], plan["page_at"])
     records = reports.in_bytes(campaign_id, account_id, told, plan["now"])
     allocated = announcements.allocations(account_id, [(row[0], row[1], row[2]) for row in bound], plan["page_at"])
