@@ -2,12 +2,14 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import orjson
 
 from contracts.instances import AccountStandingChanged, InstanceLimitsChanged, TemplateStatusChanged
+from contracts.webhooks import WebhookReceived
 from providers.meta_cloud.webhook import read_webhook
 from providers.protocol import WebhookKeys
 from webhook_ingest.admission import KnownInstance
@@ -26,13 +28,16 @@ OTHER = replace(ONE, id=UUID(int=10), phone_number_id="109", phone_number="55119
 UNNAMED = replace(ONE, id=UUID(int=11), phone_number_id="110", phone_number="5511940000005", business_id=None)
 
 
-def read(field: str, value: dict[str, Any], waba: str = "W1") -> tuple[list[Report], list[Unplaced]]:
+def read(
+    field: str, value: dict[str, Any], waba: str = "W1", account_ids: tuple[UUID, ...] | None = None
+) -> tuple[list[Report], list[Unplaced]]:
     directory = Directory(object(), object())  # type: ignore[arg-type]
     directory.learn([ONE, TWO, ELSEWHERE, OTHER, UNNAMED])
     translator = Translator(directory, object(), batch_max=1)  # type: ignore[arg-type]
 
     body = orjson.dumps({"entry": [{"id": waba, "time": SAID_S, "changes": [{"field": field, "value": value}]}]})
-    return read_reports(read_webhook(body), lambda _: None, NOON, translator.find_numbers)
+    webhook = WebhookReceived(provider="meta", body=body.decode(), received_at=NOON, account_ids=account_ids)
+    return read_reports(read_webhook(body), lambda _: None, NOON, partial(translator.find_numbers, webhook))
 
 
 def limits(reports: list[Report]) -> dict[int, tuple[Any, ...]]:
@@ -47,6 +52,12 @@ def limits(reports: list[Report]) -> dict[int, tuple[Any, ...]]:
             event.quality,
         )
     return found
+
+
+def test_an_accounts_own_app_is_believed_about_its_own_numbers_only() -> None:
+    ban = {"event": "DISABLED_UPDATE", "ban_info": {"waba_ban_state": "DISABLE"}}
+    reports, _ = read("account_update", ban, account_ids=(UUID(int=2),))
+    assert [report.instance.id.int for report in reports] == [9]
 
 
 def test_a_ban_reaches_every_number_of_the_account_and_no_other() -> None:

@@ -1,6 +1,7 @@
 """Who may hand in a webhook."""
 
 import hmac
+from dataclasses import replace
 from hashlib import sha256
 from uuid import UUID
 
@@ -11,11 +12,13 @@ from webhook_ingest.admission import (
     Admitted,
     KnownInstance,
     Refused,
+    Signer,
     admit_evolution,
     admit_meta,
     admit_zapi,
     answer_handshake,
 )
+from webhook_ingest.directory import Directory
 
 ACCOUNT = UUID(int=1)
 
@@ -24,8 +27,8 @@ def digest(key: str) -> str:
     return sha256(key.encode()).hexdigest()
 
 
-def secrets(*own: str) -> WebhookKeys:
-    return WebhookKeys(signing_secrets=own)
+def signers(*secrets: str) -> list[Signer]:
+    return [Signer(WebhookKeys(signing_secrets=(secret,))) for secret in secrets]
 
 
 def instance(number: int, *keys: str, token: str | None = None) -> KnownInstance:
@@ -80,23 +83,39 @@ def signed(secret: str, body: bytes) -> dict[str, str]:
 
 
 def test_a_meta_webhook_signed_with_any_active_secret_is_admitted() -> None:
-    assert admit_meta(secrets("a", "b"), signed("b", b'{"x":1}'), b'{"x":1}') == Admitted(None)
+    assert admit_meta(signers("a", "b"), signed("b", b'{"x":1}'), b'{"x":1}') == Admitted(None)
+
+
+def test_a_signature_says_whose_numbers_it_may_speak_of() -> None:
+    directory = Directory(object(), object(), app_secrets=("ours",))  # type: ignore[arg-type]
+    one = replace(instance(1), provider="meta_cloud", keys=WebhookKeys(signing_secrets=("shared",)))
+    two = replace(one, id=UUID(int=2), account_id=UUID(int=2))
+    own = replace(two, id=UUID(int=3), keys=WebhookKeys(signing_secrets=("own",)))
+    directory.learn([one, two, own])
+    allowed = {
+        secret: admit_meta(directory.meta_signers, signed(secret, b"{}"), b"{}") for secret in ("ours", "shared", "own")
+    }
+    assert allowed == {
+        "ours": Admitted(None),
+        "shared": Admitted(None, (UUID(int=1), UUID(int=2))),
+        "own": Admitted(None, (UUID(int=2),)),
+    }
 
 
 @pytest.mark.parametrize("position", range(8))
 def test_a_flipped_bit_anywhere_breaks_the_signature(position: int) -> None:
     body = b'{"x": 1}'
     flipped = body[:position] + bytes([body[position] ^ 1]) + body[position + 1 :]
-    assert admit_meta(secrets("a"), signed("a", body), flipped) == Refused(401, "bad_signature")
+    assert admit_meta(signers("a"), signed("a", body), flipped) == Refused(401, "bad_signature")
 
 
 @pytest.mark.parametrize("headers", [{}, {"x-hub-signature-256": ""}, {"x-hub-signature-256": "sha256=é"}])
 def test_a_missing_or_broken_signature_is_refused(headers: dict[str, str]) -> None:
-    assert admit_meta(secrets("a"), headers, b"{}") == Refused(401, "bad_signature")
+    assert admit_meta(signers("a"), headers, b"{}") == Refused(401, "bad_signature")
 
 
 def test_without_any_secret_nothing_is_admitted() -> None:
-    assert admit_meta(secrets(), signed("", b"{}"), b"{}") == Refused(401, "bad_signature")
+    assert admit_meta(signers(), signed("", b"{}"), b"{}") == Refused(401, "bad_signature")
 
 
 def test_the_handshake_echoes_the_challenge_only_to_whom_knows_the_token() -> None:

@@ -19,7 +19,7 @@ from contracts.operations import UnreadWebhooksCleared, UnreadWebhooksReplayed
 from contracts.statuses import StatusReceived
 from pombo import backing
 from providers.protocol import WebhookKeys
-from webhook_ingest.admission import KnownInstance
+from webhook_ingest.admission import Admitted, KnownInstance
 from webhook_ingest.consumers import Translator, read_kept
 from webhook_ingest.directory import Directory
 from webhook_ingest.raw import raw_webhook
@@ -57,7 +57,7 @@ class Stage:
         self.orders = Orders(self.producer, translator.translate_again, lambda: NOW)  # type: ignore[arg-type]
 
     async def leave(self, number: KnownInstance, body: bytes, reason: str = "not_json") -> UUID:
-        raw = raw_webhook(uuid4(), "evolution", number, {}, body, traceparent=None, received_at=NOW)
+        raw = raw_webhook(uuid4(), "evolution", Admitted(number), {}, body, traceparent=None, received_at=NOW)
         envelope, webhook = read_kept(raw.headers, raw.value)
         left = left_unread(envelope, webhook, raw.headers, raw.value, reason)
         assert left is not None
@@ -124,6 +124,6 @@ async def test_an_order_takes_what_it_names_and_nothing_of_another_account(stage
 
 
 def test_what_names_no_number_is_nobodys() -> None:
-    raw = raw_webhook(uuid4(), "meta", None, {}, b"{}", traceparent=None, received_at=NOW)
+    raw = raw_webhook(uuid4(), "meta", Admitted(None), {}, b"{}", traceparent=None, received_at=NOW)
     envelope, webhook = read_kept(raw.headers, raw.value)
     assert left_unread(envelope, webhook, raw.headers, raw.value, "no_entries") is None

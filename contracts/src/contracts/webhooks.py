@@ -14,6 +14,7 @@ WebhookProvider = Literal["evolution", "meta", "zapi"]
 class WebhookReceived(Event):
     """Secrets are redacted before it is written. `instance_id`: known where the path names it (not for Meta).
 
+    `account_ids`: of whose numbers the signature may speak (Meta); None: of anybody's.
     `body`: the request's body; `encoding` base64 where it is not UTF-8. `headers`: chosen ones, lower case.
     """
 
@@ -23,3 +24,4 @@ class WebhookReceived(Event):
     body: PersonalText
     encoding: Literal["utf-8", "base64"] = "utf-8"
     received_at: AwareDatetime
+    account_ids: tuple[UUID, ...] | None = None

@@ -39,13 +39,20 @@ def _digits(phone_number: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Signer:
+    """An app at Meta. `account_ids`: of whose numbers it may speak, the accounts that gave us its secret; None: of
+    anybody's, as the installation's own app."""
+
+    keys: WebhookKeys
+    account_ids: tuple[UUID, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Admitted:
-    """`instance` is None for Meta: one POST may mix numbers and accounts."""
+    """`instance` is None for Meta: one POST may mix numbers, and accounts among `account_ids` (as a Signer's)."""
 
     instance: KnownInstance | None
-
-
-ADMITTED_WITHOUT_INSTANCE = Admitted(None)
+    account_ids: tuple[UUID, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +85,11 @@ def admit_zapi(
     return Refused(401, "bad_key")
 
 
-def admit_meta(keys: WebhookKeys, headers: Mapping[str, str], body: bytes) -> Admitted | Refused:
-    """The signature over the raw bytes must be one of the active app secrets'."""
-    if PROVIDERS["meta_cloud"].verify(headers, body, keys):
-        return ADMITTED_WITHOUT_INSTANCE
+def admit_meta(signers: Iterable[Signer], headers: Mapping[str, str], body: bytes) -> Admitted | Refused:
+    """The signature over the raw bytes must be one of the active app secrets', and says whose numbers it is about."""
+    for signer in signers:
+        if PROVIDERS["meta_cloud"].verify(headers, body, signer.keys):
+            return Admitted(None, signer.account_ids)
     return Refused(401, "bad_signature")
 
 

@@ -182,22 +182,29 @@ class Translator:
         known = self._directory.by_id(webhook.instance_id) if webhook.instance_id else None
         provider = PROVIDERS[known.provider if known else MIXED[webhook.provider]]
         seen = provider.read_webhook(body_of(webhook))
-        reports, unplaced = read_reports(seen, partial(self._find, known), webhook.received_at, self.find_numbers)
+        find, find_numbers = partial(self._find, known, webhook), partial(self.find_numbers, webhook)
+        reports, unplaced = read_reports(seen, find, webhook.received_at, find_numbers)
         return [_outgoing(report, envelope, traceparent) for report in reports], unplaced
 
-    def _find(self, known: KnownInstance | None, event: WebhookEvent) -> KnownInstance | None:
-        """The instance that the address named, else the number that the event names."""
+    def _find(self, known: KnownInstance | None, webhook: WebhookReceived, event: WebhookEvent) -> KnownInstance | None:
+        """The instance that the address named, else the number that the event names: if its signer may speak of it."""
         if known is not None:
             return known
-        return self._directory.by_phone_number_id(event.channel) if event.channel else None
+        named = self._directory.by_phone_number_id(event.channel) if event.channel else ()
+        return next((number for number in named if _may_speak(webhook, number)), None)
 
-    def find_numbers(self, event: AccountEvent) -> Sequence[KnownInstance]:
-        """All numbers of the account that the event is about, and the one that it names itself."""
+    def find_numbers(self, webhook: WebhookReceived, event: AccountEvent) -> Sequence[KnownInstance]:
+        """All numbers of Meta's account that the event is about, and the one that it names itself."""
         found = [*(self._directory.of_business(event.account) if event.account else ())]
         if isinstance(event, LimitSeen) and event.phone:
             named = self._directory.by_phone_number(event.phone)
             found += [named] if named is not None and named not in found else []
-        return found
+        return [number for number in found if _may_speak(webhook, number)]
+
+
+def _may_speak(webhook: WebhookReceived, number: KnownInstance) -> bool:
+    """An account's own app is trusted with that account's numbers only."""
+    return webhook.account_ids is None or number.account_id in webhook.account_ids
 
 
 def _outgoing(report: Report, cause: Envelope, traceparent: str | None) -> Outgoing:

@@ -15,7 +15,7 @@ from chassis.lifecycle import pause
 from chassis.secrets import SecretBox, UnreadableSecret
 from chassis.telemetry import log
 from providers.protocol import WebhookKeys
-from webhook_ingest.admission import KnownInstance
+from webhook_ingest.admission import KnownInstance, Signer
 from webhook_ingest.store import InstanceRow, latest_revision, load_instances
 
 REFUSAL_REFRESH_S = 0.2  # a flood of bad keys costs at most five queries a second
@@ -28,12 +28,12 @@ class Directory:
         """`app_secrets`: the installation's, valid for Meta's webhooks besides those of the numbers."""
         self._database = database
         self._box = box
-        self._app_secrets = app_secrets
-        self.meta_keys = WebhookKeys(signing_secrets=app_secrets)
+        self._own_app = Signer(WebhookKeys(signing_secrets=app_secrets))
+        self.meta_signers: tuple[Signer, ...] = (self._own_app,)
         self._revision = -1
         self._refreshed_at = 0.0
         self._by_id: dict[UUID, KnownInstance] = {}
-        self._by_phone_number_id: dict[str, KnownInstance] = {}
+        self._by_phone_number_id: dict[str, list[KnownInstance]] = {}
         self._refreshing = asyncio.Lock()
 
     def by_id(self, instance_id: UUID) -> KnownInstance | None:
@@ -46,8 +46,9 @@ class Directory:
         except ValueError:
             return None
 
-    def by_phone_number_id(self, phone_number_id: str) -> KnownInstance | None:
-        return self._by_phone_number_id.get(phone_number_id)
+    def by_phone_number_id(self, phone_number_id: str) -> Sequence[KnownInstance]:
+        """Several where accounts claim the same number: whose it is, the signature says."""
+        return self._by_phone_number_id.get(phone_number_id, ())
 
     def by_phone_number(self, phone_number: str) -> KnownInstance | None:
         return next((known for known in self._by_id.values() if known.has_number(phone_number)), None)
@@ -80,11 +81,20 @@ class Directory:
         self._revision = revision
 
     def learn(self, known: Sequence[KnownInstance]) -> None:
-        """These and no others. `meta_keys` are what any of Meta's webhooks may be signed with."""
+        """These and no others. `meta_signers` are who may sign Meta's webhooks; accounts may share an app."""
         self._by_id = {instance.id: instance for instance in known}
-        self._by_phone_number_id = {i.phone_number_id: i for i in known if i.phone_number_id}
-        own = (secret for instance in self.of_kind("meta_cloud") for secret in instance.keys.signing_secrets)
-        self.meta_keys = WebhookKeys(signing_secrets=tuple(dict.fromkeys((*self._app_secrets, *own))))
+        self._by_phone_number_id = {}
+        for instance in known:
+            if instance.phone_number_id:
+                self._by_phone_number_id.setdefault(instance.phone_number_id, []).append(instance)
+        owners: dict[str, dict[UUID, None]] = {}
+        for instance in self.of_kind("meta_cloud"):
+            for secret in instance.keys.signing_secrets:
+                owners.setdefault(secret, {})[instance.account_id] = None
+        theirs = (
+            Signer(WebhookKeys(signing_secrets=(secret,)), tuple(accounts)) for secret, accounts in owners.items()
+        )
+        self.meta_signers = (self._own_app, *theirs)
 
     async def keep_fresh(self, every_s: float, stopping: asyncio.Event) -> None:
         while not stopping.is_set():

@@ -10,12 +10,11 @@ import orjson
 
 from chassis.kafka import PARKED_BYTES_MAX
 from chassis.telemetry import counter, current_traceparent, is_recorded, log, span
-from providers.protocol import WebhookKeys
 from providers.registry import PROVIDERS
 from webhook_ingest.admission import (
     Admitted,
-    KnownInstance,
     Refused,
+    Signer,
     admit_evolution,
     admit_meta,
     admit_zapi,
@@ -130,7 +129,7 @@ class Door:
         if isinstance(decision, Refused):
             self._refused.labels(decision.reason).inc()
             return decision.status, decision.reason
-        kept = await self._keep(provider, decision.instance, request)
+        kept = await self._keep(provider, decision, request)
         self._received[provider, kept].inc()
         return (503, "try again: the webhook could not be stored") if kept == "nowhere" else (200, None)
 
@@ -138,9 +137,9 @@ class Door:
         headers, body = request
         match parts:
             case ["meta"]:
-                return "meta", admit_meta(self._directory.meta_keys, headers, body)
+                return "meta", admit_meta(self._directory.meta_signers, headers, body)
             case ["meta", key]:
-                return "meta", admit_meta(self._meta_keys(key), headers, body)
+                return "meta", admit_meta(self._meta_signers(key), headers, body)
             case ["zapi", secret]:
                 return "zapi", admit_zapi(self._directory.of_kind("zapi"), headers, body, secret)
             case ["evolution", instance, *_]:  # byEvents appends the event's name to the path
@@ -154,30 +153,28 @@ class Door:
             case _:
                 return "evolution", Refused(404, "unknown_instance")
 
-    async def _keep(self, provider: Provider, instance: KnownInstance | None, request: Request) -> Kept:
+    async def _keep(self, provider: Provider, admitted: Admitted, request: Request) -> Kept:
         """Raises TooLarge."""
         incoming = request.headers.get("traceparent") if self._trust_traceparent else None
         traceparent = incoming or current_traceparent()
         if incoming is None and not is_recorded(traceparent):  # nearly all
-            return await self._store(provider, instance, request, traceparent)
+            return await self._store(provider, admitted, request, traceparent)
         with span("webhook received", traceparent, provider=provider) as own:
-            return await self._store(provider, instance, request, own)
+            return await self._store(provider, admitted, request, own)
 
-    async def _store(
-        self, provider: Provider, instance: KnownInstance | None, request: Request, traceparent: str
-    ) -> Kept:
+    async def _store(self, provider: Provider, admitted: Admitted, request: Request, traceparent: str) -> Kept:
         headers, body = DIALECTS[provider].redact(request.headers, request.body)
         webhook = raw_webhook(
-            uuid4(), provider, instance, headers, body, traceparent=traceparent, received_at=self._now()
+            uuid4(), provider, admitted, headers, body, traceparent=traceparent, received_at=self._now()
         )
         if len(webhook.value) > VALUE_MAX_BYTES:
             raise TooLarge(f"the webhook is larger than the {VALUE_MAX_BYTES} bytes that can be kept of one")
         return await self._intake.accept(webhook)
 
-    def _meta_keys(self, key: str) -> WebhookKeys:
-        """One instance's own app secret."""
+    def _meta_signers(self, key: str) -> tuple[Signer, ...]:
+        """One instance's own app."""
         known = self._directory.find(key)
-        return known.keys if known else WebhookKeys()
+        return (Signer(known.keys, (known.account_id,)),) if known else ()
 
     def _meta_verify_tokens(self, rest: list[str]) -> Iterable[str]:
         if rest:

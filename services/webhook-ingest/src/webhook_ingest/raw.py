@@ -9,7 +9,7 @@ import orjson
 
 from contracts.envelope import Envelope, write_headers
 from contracts.webhooks import WebhookProvider, WebhookReceived
-from webhook_ingest.admission import KnownInstance
+from webhook_ingest.admission import Admitted
 from webhook_ingest.store import Spooled
 
 SOURCE = "webhook-ingest"
@@ -18,7 +18,7 @@ SOURCE = "webhook-ingest"
 def raw_webhook(
     webhook_id: UUID,
     provider: WebhookProvider,
-    instance: KnownInstance | None,
+    admitted: Admitted,
     headers: dict[str, str],
     body: bytes,
     *,
@@ -27,6 +27,7 @@ def raw_webhook(
 ) -> Spooled:
     """`headers` and `body` are redacted already. What follows from the webhook is correlated by its id."""
     text, encoding = _as_text(body)
+    instance = admitted.instance
     received = WebhookReceived(
         provider=provider,
         instance_id=instance.id if instance else None,
@@ -34,6 +35,7 @@ def raw_webhook(
         body=text,
         encoding=encoding,
         received_at=received_at,
+        account_ids=admitted.account_ids,
     )
     envelope = Envelope(
         id=webhook_id,
