@@ -66,7 +66,11 @@ async def test_a_throttled_number_slows_down_and_its_next_owner_knows(make_stage
 
         # Time alone brings the rate back, and that is told.
         async def restored() -> bool:
-            await rows(stage.database.admin_dsn, "UPDATE instance_owner SET pace_until = now()")
+            await rows(  # this number's only: the database has the numbers of other tests as well
+                stage.database.admin_dsn,
+                "UPDATE instance_owner SET pace_until = now() WHERE instance_id = $1",
+                instance_id,
+            )
             return bool(stage.of(InstanceRateRestored))
 
         await eventually(restored, deadline_s=60)
@@ -113,7 +117,8 @@ async def test_a_number_that_its_provider_limits_rests_and_goes_on_by_itself(mak
         assert all(event.not_before is not None for event in stage.of(MessageReturned))
         assert len(stage.simulator.lines("request_open")) == before
 
-        await rows(stage.database.admin_dsn, "UPDATE instance SET rest_until = now()")  # the hour is over
+        both = [answered, reported]  # the hour is over
+        await rows(stage.database.admin_dsn, "UPDATE instance SET rest_until = now() WHERE instance_id = ANY($1)", both)
         await eventually(lambda: len(stage.of(BreakerClosed)) >= 2, deadline_s=180)
         later = {str(key) for key in await stage.queue(reported, 10)}
         await eventually(lambda: later <= stage.dispatches(MessageSent), deadline_s=180)

@@ -42,13 +42,14 @@ async def configure(ledger: Ledger, instance_id: UUID = NUMBER, **changes: Any) 
         await stops.heed(connection, envelope, InstanceConfigured(**fields | changes))
 
 
-async def report(ledger: Ledger, signals: Signals, *facts: str, instance_id: UUID = NUMBER) -> bool:
-    """`facts`: statuses, or the names of failures."""
+async def report(ledger: Ledger, signals: Signals, *facts: str, instance_id: UUID = NUMBER, late_s: float = 0) -> bool:
+    """`facts`: statuses, or the names of failures, that happened `late_s` seconds ago."""
     now = datetime.now(UTC)
+    at = now - timedelta(seconds=late_s)
     reports = [
-        Report(ACCOUNT, instance_id, f"wamid.{n}", fact, now, now)
+        Report(ACCOUNT, instance_id, f"wamid.{n}", fact, at, now)
         if fact in ("sent", "delivered", "read")
-        else Report(ACCOUNT, instance_id, f"wamid.{n}", "failed", now, now, failure=fact)
+        else Report(ACCOUNT, instance_id, f"wamid.{n}", "failed", at, now, failure=fact)
         for n, fact in enumerate(facts)
     ]
     async with ledger.database.transaction() as connection:
@@ -88,6 +89,7 @@ async def test_a_rest_ends_by_itself_and_the_next_one_is_longer(ledger: Ledger) 
 
     assert len(woken) == 1
     assert [type(event) for event in await told(ledger)] == [BreakerOpened, BreakerClosed]
+    assert not await report(ledger, signals, "shadow_ban", late_s=60), "the same webhook, or one of that time, again"
     await report(ledger, signals, "shadow_ban")
     again = (await told(ledger))[-1]
     assert isinstance(again, BreakerOpened)

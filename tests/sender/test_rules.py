@@ -33,6 +33,13 @@ def test_a_bad_sign_during_a_rest_is_the_same_fact() -> None:
     assert rest(Rests(1, after(10)), after(9), POLICY) is None
 
 
+def test_what_happened_before_the_last_rest_ended_begins_no_other() -> None:
+    rested = Rests(1, after(10))
+    assert rest(rested, after(11), POLICY, happened_at=after(9)) is None
+    assert rest(rested, after(11), POLICY, happened_at=after(10)) == Rests(2, after(51))
+    assert rest(Rests(), after(11), POLICY, happened_at=NOON) == Rests(1, after(21)), "late, but nobody rested for it"
+
+
 def test_the_providers_own_word_of_the_end_counts_if_it_is_later() -> None:
     assert rest(Rests(), NOON, POLICY, at_least=after(500)) == Rests(1, after(500))
     assert rest(Rests(), NOON, POLICY, at_least=after(1)) == Rests(1, after(10))

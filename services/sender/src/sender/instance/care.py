@@ -44,9 +44,10 @@ async def begin_rest(
     now: datetime,
     care: Care,
     at_least: datetime | None = None,
+    happened_at: datetime | None = None,
 ) -> bool:
     """Whether a rest began; a number that is warmed up may send less afterwards."""
-    begun = await rests.begin_rest(connection, instance_id, reason, now, care.rules, at_least)
+    begun = await rests.begin_rest(connection, instance_id, reason, now, care.rules, at_least, happened_at)
     if begun:
         await warming.slow(connection, instance_id, reason, now, care.warm_up)
     return begun

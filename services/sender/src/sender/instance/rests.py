@@ -57,13 +57,14 @@ async def begin_rest(
     now: datetime,
     policy: Policy,
     at_least: datetime | None = None,
+    happened_at: datetime | None = None,
 ) -> bool:
     """Whether a rest began: one that is under way is not begun again."""
     raw = await driver(connection)
     row = await raw.fetchrow(_STRIKES, instance_id)
     if row is None:
         return False
-    begun = rest(Rests(row["strikes"], row["rest_until"]), now, policy, at_least)
+    begun = rest(Rests(row["strikes"], row["rest_until"]), now, policy, at_least, happened_at)
     if begun is None:
         return False
     await raw.execute(_REST, instance_id, reason, begun.until, begun.number)

@@ -3,7 +3,7 @@
 A *rest* ends by itself; each one soon after another is longer. A *stop* stands until a person acts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
@@ -59,9 +59,17 @@ def what_follows(failure: Failure | None) -> Literal["rest", "stop"] | None:
             return None
 
 
-def rest(before: Rests, now: datetime, policy: Policy, at_least: datetime | None = None) -> Rests | None:
+def rest(
+    before: Rests,
+    now: datetime,
+    policy: Policy,
+    at_least: datetime | None = None,
+    happened_at: datetime | None = None,
+) -> Rests | None:
     """The rest that begins now, None while one is under way that is long enough. `at_least`: the provider's own
-    word of its end."""
+    word of its end. What happened before the last rest ended, and is reported late or again, begins no other."""
+    if before.until is not None and happened_at is not None and happened_at < before.until <= now:
+        return None
     if before.until is not None and now < before.until:
         if at_least is None or at_least <= before.until:
             return None
@@ -87,7 +95,7 @@ def is_refused(reports: Reports, policy: Policy) -> bool:
     return reports.errors >= policy.errors_share * (reports.errors + max(reports.sent, reports.delivered))
 
 
-def worst(failures: Sequence[str]) -> Failure | None:
+def worst(failures: Iterable[str]) -> Failure | None:
     """Of what was reported at one moment, the failure that says most about the number: a stop before a rest."""
     known = [failure for name in failures if (failure := FAILURES.get(name)) is not None]
     rank = {"stop": 0, "rest": 1}

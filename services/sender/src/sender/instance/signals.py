@@ -43,11 +43,14 @@ class Signals:
         suspects = {slot.instance_id for slot, of_slot in counted.items() if of_slot.errors}
         for instance_id in sorted(failures):
             failure = worst(failures[instance_id])
+            named = None if failure is None else failures[instance_id][failure.name]
             match what_follows(failure):
                 case "rest":
                     assert failure is not None
                     suspects.discard(instance_id)
-                    changed |= await begin_rest(connection, instance_id, failure.name, now, self._care)
+                    changed |= await begin_rest(
+                        connection, instance_id, failure.name, now, self._care, happened_at=named
+                    )
                 case "stop":
                     assert failure is not None
                     changed |= await self._stop(connection, instance_id, failure, now)
@@ -74,12 +77,12 @@ class Signals:
 
 def _count(
     reports: Iterable[Report], answers: Mapping[Number, int], now: datetime
-) -> tuple[dict[Slot, Reports], dict[UUID, list[str]]]:
-    """By number: what was reported of its messages, and the failures."""
+) -> tuple[dict[Slot, Reports], dict[UUID, dict[str, datetime]]]:
+    """By number: what was reported of its messages, and the failures with the last time of each."""
     counts: dict[Number, list[int]] = defaultdict(lambda: [0, 0, 0, 0])
     for number, count in answers.items():
         counts[number][3] += count
-    failures: dict[UUID, list[str]] = defaultdict(list)
+    failures: dict[UUID, dict[str, datetime]] = defaultdict(dict)
     for report in reports:
         match report.fact:
             case "sent":
@@ -87,7 +90,8 @@ def _count(
             case "delivered":
                 counts[report.instance_id, report.account_id][1] += 1
             case "failed" if report.failure is not None:
-                failures[report.instance_id].append(report.failure)
+                last = failures[report.instance_id]
+                last[report.failure] = max(report.at, last.get(report.failure, report.at))
                 if report.failure in UNEXPLAINED:
                     counts[report.instance_id, report.account_id][2] += 1
     at = rests.slot_of(now)
