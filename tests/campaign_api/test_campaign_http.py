@@ -44,6 +44,47 @@ async def test_is_draft_false_starts_at_once_with_its_recipients(api: Bench, ana
     assert sum(len(chunk.recipients) for chunk in chunks) == 1200
 
 
+async def audiences(api: Bench, person: Person) -> list[RecipientsAdded]:
+    return [event for _, _, event in await api.outbox(person.account_id) if isinstance(event, RecipientsAdded)]
+
+
+async def test_a_drafts_audience_is_published_when_it_is_made_and_again_when_it_is_replaced(
+    api: Bench, ana: Person
+) -> None:
+    campaign = await ana.campaign(contacts=contacts(700))
+    url = f"/api/campaigns/{campaign['id']}"
+    assert [(chunk.chunk, chunk.first_chunk) for chunk in await audiences(api, ana)] == [(0, 0), (1, 0)]
+
+    changes: tuple[Any, ...] = (contacts(3), [], contacts(2))
+    for people in changes:
+        assert (await ana.client.patch(url, json={"contacts": people})).status_code == 200
+    told = await audiences(api, ana)
+    assert [(chunk.chunk, chunk.first_chunk, len(chunk.recipients)) for chunk in told[2:]] == [
+        (2, 2, 3), (3, 3, 0), (4, 4, 2),
+    ]  # fmt: skip
+    shown = (await ana.client.get(f"{url}/check")).json()
+    assert (shown["total_contacts"], len(shown["preview"])) == (2, 1)
+
+    assert (await ana.client.post(f"{url}/start")).status_code == 200
+    assert len(await audiences(api, ana)) == len(told)
+    (started,) = [e for _, _, e in await api.outbox(ana.account_id) if isinstance(e, CampaignStarted)]
+    assert (started.first_chunk, started.chunk_count, started.recipient_count) == (4, 1, 2)
+
+
+async def test_a_start_and_a_new_audience_at_the_same_time_agree(api: Bench, ana: Person) -> None:
+    campaign = await ana.campaign()
+    url = f"/api/campaigns/{campaign['id']}"
+    answers = await asyncio.gather(
+        ana.client.patch(url, json={"contacts": contacts(2)}),
+        ana.client.post(f"{url}/start"),
+        ana.client.patch(url, json={"contacts": contacts(1)}),
+    )
+    assert answers[1].status_code == 200
+    (started,) = [e for _, _, e in await api.outbox(ana.account_id) if isinstance(e, CampaignStarted)]
+    newest = (await audiences(api, ana))[-1]
+    assert (started.first_chunk, started.recipient_count) == (newest.first_chunk, len(newest.recipients))
+
+
 async def test_pause_waits_for_the_gate_and_answers_paused(api: Bench, ana: Person) -> None:
     campaign = await ana.campaign(is_draft=False)
 
@@ -210,7 +251,7 @@ async def test_a_clone_has_the_audience_under_ids_of_its_own(api: Bench, ana: Pe
     started = await ana.client.post(f"/api/whatsapp/campaigns/{clone.json()['id']}/send")
     assert started.json()["campaign"]["status"] == "running"
     chunks = [event for _, _, event in await api.outbox(ana.account_id) if isinstance(event, RecipientsAdded)]
-    assert len({recipient.recipient_id for chunk in chunks for recipient in chunk.recipients}) == 3
+    assert len({recipient.recipient_id for chunk in chunks for recipient in chunk.recipients}) == 3 + 3
 
 
 async def test_another_account_sees_nothing_of_it(ana: Person, rival: Person) -> None:

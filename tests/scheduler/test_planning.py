@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from chassis.kafka import Encoded
 from contracts import ids, topics
-from contracts.campaigns import CampaignCancelling, Recipient, RecipientsAdded
+from contracts.campaigns import CampaignCancelling, CampaignDeleted, Recipient, RecipientsAdded
 from contracts.codec import decode
 from contracts.contacts import ContactsAllocated
 from contracts.envelope import read_headers, write_headers
@@ -57,6 +57,45 @@ async def test_chunks_may_come_in_any_order_and_twice_before_and_after_the_start
     queued = await run_out(on, instance_id)
     assert len({one.dispatch_id for one in queued}) == len(queued) == 2300
     assert [one.content.text for one in queued[:2]] == ["Olá Pessoa 0", "Olá Pessoa 1"]
+
+
+async def test_only_the_newest_audience_of_a_draft_is_planned(on: Bench) -> None:
+    instance_id, campaign = await add_instance(on), uuid4()
+    first = people(campaign, 700)
+    changed = [one.model_copy(update={"name": "Outra"}) for one in people(campaign, 510, first=690)]
+    await on.tell(topics.CAMPAIGN_RECIPIENTS, *chunks(campaign, first))
+    second = [
+        (campaign, RecipientsAdded(chunk=chunk, first_chunk=2, recipients=tuple(some)))
+        for chunk, some in ((2, changed[:500]), (3, changed[500:]))
+    ]
+    await on.tell(topics.CAMPAIGN_RECIPIENTS, second[0])
+    start = started(definition([instance_id]), 510).model_copy(update={"first_chunk": 2})
+    await on.tell(topics.CAMPAIGNS, (campaign, start))
+    assert await on.turn() == []
+    await on.tell(topics.CAMPAIGN_RECIPIENTS, second[1], second[0])
+    queued = await run_out(on, instance_id)
+    assert len(queued) == 510
+    assert {one.content.text for one in queued} == {"Olá Outra"}
+
+
+async def test_of_two_audiences_in_one_batch_the_newer_one_stays(on: Bench) -> None:
+    instance_id, campaign = await add_instance(on), uuid4()
+    newer = RecipientsAdded(chunk=1, first_chunk=1, recipients=tuple(people(campaign, 2, first=4)))
+    await on.tell(topics.CAMPAIGN_RECIPIENTS, *chunks(campaign, people(campaign, 5)), (campaign, newer))
+    await on.tell(
+        topics.CAMPAIGNS, (campaign, started(definition([instance_id]), 2).model_copy(update={"first_chunk": 1}))
+    )
+    assert sorted(one.content.text or "" for one in await on.turn()) == ["Olá Pessoa 4", "Olá Pessoa 5"]
+
+
+async def test_the_audience_of_a_deleted_draft_does_not_stay(on: Bench) -> None:
+    campaign = uuid4()
+    await on.tell(topics.CAMPAIGNS, (campaign, CampaignDeleted(run_epoch=0)))
+    await on.turn()
+    await on.tell(topics.CAMPAIGN_RECIPIENTS, *chunks(campaign, people(campaign, 3)))
+    await on.turn()
+    await on.turn()
+    assert await on.rows("SELECT 1 FROM recipient UNION ALL SELECT 1 FROM chunk") == []
 
 
 async def test_the_same_start_again_plans_nothing_twice(on: Bench) -> None:

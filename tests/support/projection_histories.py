@@ -105,7 +105,11 @@ def _play_campaign(history: History, account: UUID) -> None:
     if added[2:] or rng.random() < 0.3:
         again = added[1:] if rng.random() < 0.5 else added[2:]
         history.tell(account, campaign, campaigns.RecipientsAdded(chunk=1, recipients=again))
-    started = {"definition": definition, "chunk_count": 2, "recipient_count": len(added)}
+    first = 0
+    if rng.random() < 0.3:  # the draft gets another audience
+        added, first = tuple(rng.sample(added, rng.randint(1, len(added)))), 2
+        history.tell(account, campaign, campaigns.RecipientsAdded(chunk=2, first_chunk=2, recipients=added))
+    started = {"definition": definition, "chunk_count": 2, "recipient_count": len(added), "first_chunk": first}
     move(campaigns.CampaignStarted(run_epoch=1, **started))
     plan = [
         Dispatch(ids.dispatch_id(one.recipient_id, n), campaign, one.recipient_id, campaign, n, instance,

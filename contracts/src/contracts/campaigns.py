@@ -84,11 +84,12 @@ class CampaignUnscheduled(_Lifecycle):
 
 
 class CampaignStarted(_Lifecycle):
-    """The plan is complete when `chunk_count` chunks of RecipientsAdded are in, in any order."""
+    """The plan is complete when `chunk_count` chunks of RecipientsAdded are in, from `first_chunk` on, in any order."""
 
     definition: Definition
     chunk_count: int
     recipient_count: int
+    first_chunk: int = 0
 
 
 class CampaignPausing(_Lifecycle):
@@ -155,7 +156,12 @@ class Recipient(_Part):
 
 
 class RecipientsAdded(Event):
-    """At most 500 rows and 512 KB. `chunk` counts from 0."""
+    """Published when the audience is made, long before most starts. At most 500 rows and 512 KB.
+
+    `chunk` counts from 0 and on: an audience that replaces another one begins with the next free number, its
+    `first_chunk`, and the chunks before that are of nobody any more.
+    """
 
     chunk: int
+    first_chunk: int = 0
     recipients: tuple[Recipient, ...]

@@ -35,6 +35,7 @@ class Gathered:
     """Rows of one batch, not folded yet."""
 
     campaigns: list[registers.Fact] = field(default_factory=list)
+    audiences: list[recipients.Audience] = field(default_factory=list)
     identities: list[recipients.Identity] = field(default_factory=list)
     changes: list[dispatches.Change] = field(default_factory=list)
     failures: list[dispatches.Failure] = field(default_factory=list)
@@ -111,6 +112,11 @@ def _read_received(batch: Gathered, envelope: Envelope, event: chat_events.Messa
     _keep(batch.sightings, conversations.see_received(envelope, event))
 
 
+def _read_recipients(batch: Gathered, envelope: Envelope, event: campaign_events.RecipientsAdded) -> None:
+    _keep(batch.audiences, recipients.read_audience(envelope, event))
+    batch.identities.extend(recipients.read_identities(envelope, event))
+
+
 def _read_desk(batch: Gathered, envelope: Envelope, event: Event) -> None:
     _keep(batch.desk, conversations.read_desk_fact(envelope, event))
     _keep(batch.resolved, resolutions.read_resolution(envelope, event))
@@ -128,9 +134,7 @@ _READERS: Final[dict[type[Event], Callable[[Gathered, Envelope, Any], None]]] = 
         lambda batch, envelope, event: _keep(batch.campaigns, campaigns.read_fact(envelope, event)),
     ),
     **dict.fromkeys(get_args(chat_events.ConversationEvent), _read_desk),
-    campaign_events.RecipientsAdded: lambda batch, envelope, event: batch.identities.extend(
-        recipients.read_identities(envelope, event)
-    ),
+    campaign_events.RecipientsAdded: _read_recipients,
     DispatchesChanged: lambda batch, envelope, event: batch.changes.extend(dispatches.read_changes(envelope, event)),
     MessageSent: _read_sent,
     MessageResolved: _read_sent,
@@ -158,7 +162,7 @@ async def apply(connection: asyncpg.Connection, batch: Gathered) -> Touched:
     replied = await replies.refresh(connection, _find_exchanges(batch, exchanging))
     touched.conversations = await _write_desk(connection, batch, seen)
     dirty, figured = await _write_dispatches(connection, batch, seen)
-    rows = await run(connection, recipients.IDENTITIES, recipients.fold_identities(batch.identities))
+    rows = await recipients.write(connection, batch.audiences, batch.identities)
     rows += await run(connection, recipients.SUMMARIES, sorted(dirty | replied))
     counted = counters.count_moves(rows)
     await counters.add(connection, counted)

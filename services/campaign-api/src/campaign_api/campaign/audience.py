@@ -1,8 +1,11 @@
-"""Takes a campaign's audience from a list, a file, tags or another campaign into its chunks."""
+"""Takes a campaign's audience from a list, a file, tags or another campaign into its chunks, and publishes them.
+
+They are published when the audience is made and not when the campaign starts: whoever plans has them by then.
+"""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,14 @@ from campaign_api.upload import store as uploads
 from campaign_api.upload.phone import NoPhone, normalise
 from campaign_api.upload.reading import Batch, Unreadable
 from campaign_api.upload.tables import Contact, Rejected, clean
+from chassis import outbox
 from chassis.database import driver
+from chassis.kafka import Encoded
+from chassis.telemetry import current_traceparent
+from contracts import ids
+from contracts.campaigns import RecipientsAdded
+from contracts.envelope import Envelope, write_headers
+from contracts.topics import CAMPAIGN_API, CAMPAIGN_RECIPIENTS
 
 CONTACTS_A_BATCH = 1000
 
@@ -32,8 +42,8 @@ class Intake:
     principal: Principal
     audience: recipients.Audience
     rows_max: int
+    now: datetime
     rejected: int = 0
-    _chunks: list[recipients.Chunk] = field(default_factory=list)
 
     @classmethod
     async def begin(
@@ -47,7 +57,7 @@ class Intake:
         now: datetime,
     ) -> "Intake":
         account_id = principal.account_id
-        await store.clear_audience(connection, account_id, campaign_id)
+        first_chunk = await store.clear_audience(connection, account_id, campaign_id)
         await uploads.clear_import(connection, account_id, campaign_id)
         await uploads.add_import(
             connection,
@@ -61,14 +71,15 @@ class Intake:
             now=now,
         )
         opted_out = await store.opted_out(connection)
-        return cls(connection, principal, recipients.Audience(account_id, campaign_id, opted_out), rows_max)
+        audience = recipients.Audience(account_id, campaign_id, opted_out, first_chunk)
+        return cls(connection, principal, audience, rows_max, now)
 
     async def take(self, contacts: Iterable[Contact], rejected: Sequence[Rejected] = ()) -> None:
-        refused = list(rejected)
+        refused, chunks = list(rejected), list[recipients.Chunk]()
         for contact in contacts:
             match self.audience.add(contact):
                 case recipients.Chunk() as chunk:
-                    self._chunks.append(chunk)
+                    chunks.append(chunk)
                 case Rejected() as row:
                     refused.append(row)
                 case None:
@@ -78,13 +89,12 @@ class Intake:
         self.rejected += len(refused)
         campaign_id, account_id = self.audience.campaign_id, self.audience.account_id
         await uploads.reject(self.connection, account_id, campaign_id, refused)
-        await store.add_chunks(self.connection, account_id, campaign_id, self._chunks)
-        self._chunks = []
+        await self._keep(chunks)
 
-    async def finish(self, now: datetime) -> None:
+    async def finish(self) -> None:
         last = self.audience.cut()
         campaign_id, account_id = self.audience.campaign_id, self.audience.account_id
-        await store.add_chunks(self.connection, account_id, campaign_id, [last] if last else [])
+        await self._keep([last] if last else [])
         await store.write_audience(self.connection, self.audience, self.rejected)
         await uploads.progress(
             self.connection,
@@ -93,8 +103,33 @@ class Intake:
             state="completed",
             accepted=self.audience.recipient_count,
             rejected=self.rejected,
-            finished_at=now,
+            finished_at=self.now,
         )
+
+    async def _keep(self, chunks: Sequence[recipients.Chunk]) -> None:
+        """To be read again, and into the outbox as they are."""
+        if chunks:
+            account_id, campaign_id = self.audience.account_id, self.audience.campaign_id
+            await store.add_chunks(self.connection, account_id, campaign_id, chunks)
+            await outbox.append_encoded(
+                self.connection, [_record(account_id, campaign_id, chunk, self.now) for chunk in chunks]
+            )
+
+
+def _record(account_id: UUID, campaign_id: UUID, chunk: recipients.Chunk, now: datetime) -> Encoded:
+    """With an id that a repetition would repeat."""
+    key = str(campaign_id)
+    envelope = Envelope(
+        id=ids.event_id(CAMPAIGN_API, key, f"recipients:{chunk.number}"),
+        type=RecipientsAdded.__name__,
+        version=RecipientsAdded.VERSION,
+        source=CAMPAIGN_API,
+        subject=key,
+        time=now,
+        account_id=account_id,
+        traceparent=current_traceparent(),
+    )
+    return Encoded(CAMPAIGN_RECIPIENTS.name, key.encode(), chunk.value, write_headers(envelope))
 
 
 async def take_file(intake: Intake, path: Path, options: dict[str, Any]) -> None:
@@ -171,8 +206,7 @@ async def of_campaign(
 ) -> AsyncIterator[Sequence[Contact]]:
     """Another campaign's audience, for a clone."""
     row_number = 1
-    async for chunks in store.chunks(connection, account_id, campaign_id):
-        for chunk in chunks:
-            page = recipients.contacts_of(chunk, row_number)
-            yield page
-            row_number += len(page)
+    async for chunk in store.chunks(connection, account_id, campaign_id):
+        page = recipients.contacts_of(chunk, row_number)
+        yield page
+        row_number += len(page)

@@ -4,7 +4,7 @@ Every decision answers the events to append, [] where the wanted thing is so alr
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import reduce
 from typing import Literal, assert_never
@@ -51,10 +51,11 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Audience:
-    """How many recipients stand behind the campaign, in how many chunks of RecipientsAdded."""
+    """How many recipients stand behind the campaign, in how many chunks of RecipientsAdded, from which one on."""
 
     chunk_count: int = 0
     recipient_count: int = 0
+    first_chunk: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def evolve(campaign: Campaign, event: CampaignEvent) -> Campaign:
                 status="running",
                 definition=event.definition,
                 run_epoch=event.run_epoch,
-                audience=Audience(event.chunk_count, event.recipient_count),
+                audience=Audience(event.chunk_count, event.recipient_count, event.first_chunk),
             )
         case CampaignPausing():
             return replace(campaign, status="pausing")
@@ -272,13 +273,7 @@ def delete(campaign: Campaign, *, by: UUID | None) -> list[CampaignEvent]:
 
 
 def _started(campaign: Campaign, audience: Audience, by: UUID | None) -> CampaignStarted:
-    return CampaignStarted(
-        run_epoch=campaign.run_epoch + 1,
-        by=by,
-        definition=campaign.definition,
-        chunk_count=audience.chunk_count,
-        recipient_count=audience.recipient_count,
-    )
+    return CampaignStarted(run_epoch=campaign.run_epoch + 1, by=by, definition=campaign.definition, **asdict(audience))
 
 
 def _must_exist(campaign: Campaign) -> None:

@@ -63,13 +63,13 @@ async def look(connection: AsyncConnection, account_id: UUID, row: store.Row) ->
 async def _preview(
     connection: AsyncConnection, account_id: UUID, campaign_id: UUID, definition: Definition
 ) -> list[dict[str, str]]:
-    async for chunks in store.chunks(connection, account_id, campaign_id):
-        sample = contacts_of(chunks[0], 1)[0]
-        values = values_of(sample)
-        return [
-            {"content_type": step.kind, "content": render(step.content, values), "phone_number": sample.phone}
-            for step in definition.steps
-        ]
+    async for chunk in store.chunks(connection, account_id, campaign_id):
+        for sample in contacts_of(chunk, 1):
+            values = values_of(sample)
+            return [
+                {"content_type": step.kind, "content": render(step.content, values), "phone_number": sample.phone}
+                for step in definition.steps
+            ]
     return []
 
 

@@ -135,7 +135,7 @@ async def take(
         await intakes.take_file(intake, path, options)
     elif source.tags:
         await intakes.take_contacts(intake, intakes.tagged(connection, source.tags))
-    await intake.finish(now)
+    await intake.finish()
 
 
 async def check(connection: AsyncConnection, definition: Definition) -> list[str]:
@@ -234,5 +234,5 @@ async def clone(parts: Parts, principal: Principal, source_id: UUID, campaign_id
             connection, principal, campaign_id, upload_id=None, rows_max=parts.settings.import_rows_max, now=now
         )
         await intakes.take_contacts(intake, intakes.of_campaign(connection, account_id, source_id))
-        await intake.finish(now)
+        await intake.finish()
         await audit.note(connection, principal, "campaign.clone", str(campaign_id), now=now)

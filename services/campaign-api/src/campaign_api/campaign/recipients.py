@@ -29,12 +29,13 @@ class Chunk(NamedTuple):
 class Audience:
     """Takes contacts one by one; holds one chunk and the keys of everybody seen, nothing else.
 
-    `opted_out`: recipient keys that get no campaign.
+    `opted_out`: recipient keys that get no campaign. `first_chunk`: the number that no audience before has used.
     """
 
     account_id: UUID
     campaign_id: UUID
     opted_out: frozenset[str] = frozenset()
+    first_chunk: int = 0
     recipient_count: int = 0
     chunk_count: int = 0
     duplicates: int = 0
@@ -67,11 +68,12 @@ class Audience:
         return full
 
     def cut(self) -> Chunk | None:
-        """What is pending as a chunk; None if nothing is."""
-        if not self._pending:
+        """What is pending as a chunk; None if nothing is. Nobody at all is told as well, by a chunk of its own."""
+        replaced_by_nobody = self.first_chunk > 0 and self.chunk_count == 0
+        if not self._pending and not replaced_by_nobody:
             return None
-        number = self.chunk_count
-        chunk = Chunk(number, b'{"chunk":%d,"recipients":[%s]}' % (number, b",".join(self._pending)))
+        number, first, rows = self.first_chunk + self.chunk_count, self.first_chunk, b",".join(self._pending)
+        chunk = Chunk(number, b'{"chunk":%d,"first_chunk":%d,"recipients":[%s]}' % (number, first, rows))
         self.chunk_count += 1
         self._pending, self._pending_bytes = [], _HEAD_BYTES
         return chunk

@@ -102,10 +102,21 @@ async def some(
     )
 
 
-async def clear_audience(connection: AsyncConnection, account_id: UUID, campaign_id: UUID) -> None:
+async def lock(connection: AsyncConnection, account_id: UUID, campaign_id: UUID) -> None:
+    """Who decides about a campaign or changes its audience waits for whoever does so already."""
+    await (await driver(connection)).execute(
+        "SELECT FROM campaign WHERE account_id = $1 AND id = $2 FOR NO KEY UPDATE", account_id, campaign_id
+    )
+
+
+async def clear_audience(connection: AsyncConnection, account_id: UUID, campaign_id: UUID) -> int:
+    """The number of the next chunk: those of an audience that was published are not used again."""
+    await lock(connection, account_id, campaign_id)
+    before = await _audience(connection, account_id, campaign_id)
     raw = await driver(connection)
     for table in ("audience", "audience_chunk"):
         await raw.execute(f"DELETE FROM {table} WHERE account_id = $1 AND campaign_id = $2", account_id, campaign_id)  # noqa: S608
+    return before.first_chunk + before.chunk_count
 
 
 async def add_chunks(connection: AsyncConnection, account_id: UUID, campaign_id: UUID, chunks: Sequence[Chunk]) -> None:
@@ -123,7 +134,7 @@ async def add_chunks(connection: AsyncConnection, account_id: UUID, campaign_id:
 async def write_audience(connection: AsyncConnection, audience: Assembled, rejected: int) -> None:
     await (await driver(connection)).execute(
         "INSERT INTO audience (account_id, campaign_id, recipient_count, chunk_count, filled, duplicates, opted_out,"
-        " rejected) VALUES ($1, $2, $3, $4, $5::text::jsonb, $6, $7, $8)",
+        " rejected, first_chunk) VALUES ($1, $2, $3, $4, $5::text::jsonb, $6, $7, $8, $9)",
         audience.account_id,
         audience.campaign_id,
         audience.recipient_count,
@@ -132,42 +143,46 @@ async def write_audience(connection: AsyncConnection, audience: Assembled, rejec
         audience.duplicates,
         audience.opted_out_count,
         rejected,
+        audience.first_chunk,
     )
 
 
 async def audience(connection: AsyncConnection, account_id: UUID, campaign_id: UUID) -> Audience:
+    """As it stays until the end of the transaction, for a decision that names it."""
+    await lock(connection, account_id, campaign_id)
+    return await _audience(connection, account_id, campaign_id)
+
+
+async def _audience(connection: AsyncConnection, account_id: UUID, campaign_id: UUID) -> Audience:
     row = await audience_row(connection, account_id, campaign_id)
-    return Audience(row["chunk_count"], row["recipient_count"]) if row else Audience()
+    return Audience(row["chunk_count"], row["recipient_count"], row["first_chunk"]) if row else Audience()
 
 
 async def audience_row(connection: AsyncConnection, account_id: UUID, campaign_id: UUID) -> Row | None:
     return await (await driver(connection)).fetchrow(
-        "SELECT recipient_count, chunk_count, filled, duplicates, opted_out, rejected FROM audience"
+        "SELECT recipient_count, chunk_count, first_chunk, filled, duplicates, opted_out, rejected FROM audience"
         " WHERE account_id = $1 AND campaign_id = $2",
         account_id,
         campaign_id,
     )
 
 
-async def chunks(
-    connection: AsyncConnection, account_id: UUID, campaign_id: UUID, *, at_once: int = 1
-) -> AsyncIterator[list[Chunk]]:
-    """In order, `at_once` together: a million recipients are never held."""
+async def chunks(connection: AsyncConnection, account_id: UUID, campaign_id: UUID) -> AsyncIterator[Chunk]:
+    """In order, one at a time: a million recipients are never held."""
     raw = await driver(connection)
     first = 0
     while True:
-        rows = await raw.fetch(
+        row = await raw.fetchrow(
             "SELECT chunk, value FROM audience_chunk WHERE account_id = $1 AND campaign_id = $2 AND chunk >= $3"
-            " ORDER BY chunk LIMIT $4",
+            " ORDER BY chunk LIMIT 1",
             account_id,
             campaign_id,
             first,
-            at_once,
         )
-        if not rows:
+        if row is None:
             return
-        yield [Chunk(row["chunk"], row["value"]) for row in rows]
-        first = rows[-1]["chunk"] + 1
+        yield Chunk(row["chunk"], row["value"])
+        first = row["chunk"] + 1
 
 
 async def opted_out(connection: AsyncConnection) -> frozenset[str]:

@@ -1,20 +1,23 @@
 """A contact's place in a campaign: its identity as imported, and its state, worst-first over its dispatches.
 
 The state is found in SQL: it needs all dispatches of a recipient, and nothing of them has to leave the database.
+Of an audience that another one replaced nobody is known any more, in whatever order the two come: `audience` holds, of
+such campaigns, where the newest one begins.
 """
 # ruff: noqa: S608  the statements are made of constants of ours
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
+import asyncpg
 import orjson
 
 from contracts.campaigns import RecipientsAdded
 from contracts.envelope import Envelope
 from projections.campaign.dispatches import EFFECTIVE_STATE, JUST_PLANNED
-from projections.folding import fold, in_order, least, read_id
+from projections.folding import fold, greatest, in_order, read_id, run
 
 WORST_FIRST: Final = ("failed", "unresolved", "expired", "skipped", "cancelled", "pending", "released", "accepted")
 
@@ -30,6 +33,15 @@ class Identity(NamedTuple):
     name: str
     custom_fields: str
     added_at: datetime
+    audience: int
+
+
+class Audience(NamedTuple):
+    """One that replaces others of the campaign `id`: its first chunk."""
+
+    account_id: UUID
+    id: UUID
+    first_chunk: int
 
 
 def read_identities(envelope: Envelope, event: RecipientsAdded) -> Iterator[Identity]:
@@ -49,12 +61,23 @@ def read_identities(envelope: Envelope, event: RecipientsAdded) -> Iterator[Iden
             added.name,
             orjson.dumps(added.custom_fields).decode(),
             envelope.time,
+            event.first_chunk,
         )
 
 
+def read_audience(envelope: Envelope, event: RecipientsAdded) -> Audience | None:
+    if envelope.account_id is None or event.first_chunk == 0:
+        return None
+    return Audience(envelope.account_id, read_id(envelope.subject), event.first_chunk)
+
+
 def fold_identities(identities: Iterable[Identity]) -> list[Identity]:
-    """Of two imports of one person the one with the smallest event id."""
-    return in_order(fold(identities, least(Identity._fields.index("source_event"))))
+    """Of two imports of one person that of the newest audience, with the smallest event id."""
+    return in_order(fold(identities, _join))
+
+
+def _join(one: Identity, other: Identity) -> Identity:
+    return other if (-other.audience, other.source_event) < (-one.audience, one.source_event) else one
 
 
 # Distinct transitions with how often they happened: a few, of thousands of rows. By position in counters.count_moves.
@@ -77,17 +100,39 @@ IDENTITIES: Final = (
     """
 WITH moved AS (
     INSERT INTO recipient AS r (account_id, id, campaign_id, source_event, contact_id, external_id, phone, name,
-        custom_fields, added_at)
+        custom_fields, added_at, audience)
     SELECT * FROM unnest($1::projections.given_recipient[])
     ON CONFLICT (account_id, id) DO UPDATE SET
         campaign_id = excluded.campaign_id, source_event = excluded.source_event, contact_id = excluded.contact_id,
         external_id = excluded.external_id, phone = excluded.phone, name = excluded.name,
-        custom_fields = excluded.custom_fields, added_at = excluded.added_at
-    WHERE r.source_event IS NULL OR excluded.source_event < r.source_event
+        custom_fields = excluded.custom_fields, added_at = excluded.added_at, audience = excluded.audience
+    WHERE r.source_event IS NULL OR (-excluded.audience, excluded.source_event) < (-r.audience, r.source_event)
 """
     + _RETURNING
     + _COUNT_MOVES
 )
+# Who is of an older audience loses the identity; the row stays, as it stays of somebody who comes too late (NOBODY).
+REPLACED: Final = (
+    """
+WITH given AS (
+    INSERT INTO audience AS a (account_id, id, first_chunk) SELECT * FROM unnest($1::projections.given_audience[])
+    ON CONFLICT (account_id, id) DO UPDATE SET first_chunk = excluded.first_chunk
+    WHERE excluded.first_chunk > a.first_chunk
+    RETURNING account_id, id, first_chunk
+), moved AS (
+    UPDATE recipient r SET source_event = NULL, contact_id = NULL, external_id = NULL, phone = NULL, name = NULL,
+        custom_fields = NULL, added_at = NULL, audience = 0
+    FROM given g WHERE r.account_id = g.account_id AND r.campaign_id = g.id AND r.audience < g.first_chunk
+        AND r.source_event IS NOT NULL
+"""
+    + _RETURNING
+    + _COUNT_MOVES
+)
+NEWEST: Final = "SELECT account_id, id, first_chunk FROM audience WHERE id = ANY($1::uuid[])"
+NOBODY: Final = """
+INSERT INTO recipient (account_id, id, campaign_id)
+SELECT account_id, id, campaign_id FROM unnest($1::projections.given_recipient[]) ON CONFLICT DO NOTHING
+"""
 
 # The given recipients' states from all of their dispatches: the worst one (by step and id where several are as bad)
 # says state, reason and error; delivery is the least of all, once all were accepted. By dispatch_recipient and
@@ -134,3 +179,25 @@ WITH part AS (
     + _RETURNING
     + _COUNT_MOVES
 )
+
+
+async def write(
+    connection: asyncpg.Connection, audiences: Iterable[Audience], identities: Sequence[Identity]
+) -> list[Sequence[Any]]:
+    """Answers the moves for counters.count_moves."""
+    newest = in_order(fold(audiences, greatest(Audience._fields.index("first_chunk"))))
+    moved = await run(connection, REPLACED, newest)
+    if not identities:
+        return moved
+    campaigns = {one.campaign_id for one in identities}
+    found = await connection.fetch(NEWEST, list(campaigns))
+    firsts = {(row["account_id"], row["id"]): row["first_chunk"] for row in found}
+    if not firsts:
+        return moved + await run(connection, IDENTITIES, fold_identities(identities))
+    current: list[Identity] = []
+    late: list[Identity] = []
+    for one in identities:
+        of_older = one.audience < firsts.get((one.account_id, one.campaign_id), 0)
+        (late if of_older else current).append(one)
+    await run(connection, NOBODY, fold_identities(late))
+    return moved + await run(connection, IDENTITIES, fold_identities(current))

@@ -12,6 +12,7 @@ Generation = Literal["projections_g1", "projections_g2"]
 TABLES: Final[dict[str, str]] = {
     "campaign": "account_id, id",
     "recipient": "account_id, id",
+    "audience": "account_id, id",
     "dispatch": "account_id, id",
     "message": "account_id, id",
     "conversation": "account_id, id",

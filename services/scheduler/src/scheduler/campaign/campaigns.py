@@ -46,7 +46,8 @@ UPDATE campaign SET definition = $2::jsonb, definition_version = definition_vers
 WHERE campaign_id = $1
 """
 _START = """
-UPDATE campaign SET chunk_count = $2, recipient_count = $3, drained = false, traceparent = $4 WHERE campaign_id = $1
+UPDATE campaign SET first_chunk = $2, chunk_count = $3, recipient_count = $4, drained = false, traceparent = $5
+WHERE campaign_id = $1
 """
 _SCHEDULE = "UPDATE campaign SET scheduled_at = $2, due_reported = false WHERE campaign_id = $1"
 _RUN_AGAIN = "UPDATE campaign SET drained = false, blocked_since = NULL WHERE campaign_id = $1"
@@ -101,9 +102,8 @@ class Campaigns:
                 await raw.execute(_SCHEDULE, campaign_id, event.scheduled_at)
             case CampaignStarted():
                 await _define(raw, campaign_id, event.definition)
-                await raw.execute(
-                    _START, campaign_id, event.chunk_count, event.recipient_count, one.envelope.traceparent
-                )
+                audience = event.first_chunk, event.chunk_count, event.recipient_count
+                await raw.execute(_START, campaign_id, *audience, one.envelope.traceparent)
             case CampaignResumed():
                 await raw.execute(_RUN_AGAIN, campaign_id)
                 await report_rows(connection, await raw.fetch(_FREE, campaign_id), now)

@@ -23,7 +23,7 @@ _RUNS = """
 SELECT c.campaign_id, c.account_id, c.status, c.run_epoch, c.definition_version, c.recipient_count, c.chunk_count,
     c.planned_dispatches, p.planned,
     CASE WHEN c.planned_dispatches IS NULL THEN
-        (SELECT count(*) FROM chunk k WHERE k.campaign_id = c.campaign_id) END AS chunks
+        (SELECT count(*) FROM chunk k WHERE k.campaign_id = c.campaign_id AND k.chunk >= c.first_chunk) END AS chunks
 FROM campaign c LEFT JOIN plan p USING (campaign_id, account_id)
 WHERE c.account_id = $1 AND c.campaign_id = ANY($2::uuid[])
 """

@@ -31,7 +31,7 @@ _DISCOVER = """
 INSERT INTO plan (campaign_id, account_id)
 SELECT campaign_id, account_id FROM campaign c
 WHERE status NOT IN ('completed', 'cancelled', 'deleted') AND chunk_count IS NOT NULL AND planned_dispatches IS NULL
-    AND chunk_count = (SELECT count(*) FROM chunk k WHERE k.campaign_id = c.campaign_id)
+    AND chunk_count = (SELECT count(*) FROM chunk k WHERE k.campaign_id = c.campaign_id AND k.chunk >= c.first_chunk)
 ON CONFLICT DO NOTHING
 """
 _NEXT = """

@@ -233,13 +233,13 @@ class Bench:
             if not (stats["open_requests"] or stats["planned"] or hooks["open"] or hooks["waiting"]):
                 break
             time.sleep(POLL_S)
-        self._wait_idle()
+        self.wait_idle()
 
     def _end(self, path: str) -> None:
         if patiently(lambda: self.api.get(path))["status"] not in ENDED:
             patiently(lambda: self.api.put(f"{path}/cancel"))
 
-    def _wait_idle(self) -> None:
+    def wait_idle(self) -> None:
         """Until the services have worked off what they were told: they use little more than before anything began."""
         deadline_s = time.monotonic() + QUIET_WITHIN_S
         while time.monotonic() < deadline_s and self._cpu_for(1.0) > IDLE_FACTOR * self._idle_cpu + IDLE_CPU:
