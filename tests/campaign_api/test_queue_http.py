@@ -121,3 +121,16 @@ async def test_every_possible_duplicate_is_counted_and_named(
         (str(one), state, 2) for one, state in zip(made, ("accepted", "unresolved", "accepted"), strict=True)
     ]
     assert (await rival.client.get(url)).json() == []
+
+    for person in (made[0], uuid4()):
+        await write(
+            api_database,
+            "INSERT INTO projections_g1.recipient (account_id, id, campaign_id, source_event, custom_fields, added_at)"
+            " VALUES ($1, $2, $3, $2, '{}', now())",
+            ana.account_id, person, UUID(campaign["id"]),
+        )  # fmt: skip
+    people = (await ana.client.get(f"/api/campaigns/{campaign['id']}/recipients")).json()
+    assert {row["recipient_id"]: row["possibly_twice"] for row in people}.pop(str(made[0]))
+    assert [row["possibly_twice"] for row in people if row["recipient_id"] != str(made[0])] == [False]
+    exported = (await ana.client.get(f"/api/campaigns/{campaign['id']}/export.csv")).text
+    assert sorted(line.rpartition(";")[2] for line in exported.splitlines()[1:]) == ['""', '"yes"']

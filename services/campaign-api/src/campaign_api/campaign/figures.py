@@ -151,6 +151,7 @@ async def _export(parts: Parts, principal: Principal, campaign_id: UUID) -> Asyn
         "sent_at",
         "replied_at",
         "error_message",
+        "possibly_twice",
     ]
     yield b"\xef\xbb\xbf" + write_csv([columns]).encode()
     after: UUID | None = None
@@ -166,4 +167,6 @@ async def _export(parts: Parts, principal: Principal, campaign_id: UUID) -> Asyn
 def _text(value: Any) -> str:
     if isinstance(value, datetime):
         return value.isoformat()
+    if isinstance(value, bool):
+        return "yes" if value else ""
     return "" if value is None else str(value)

@@ -175,7 +175,8 @@ class CampaignCheck(BaseModel):
 
 
 class Recipient(BaseModel):
-    """`status`: sent, failed, pending or cancelled as before; `state` the exact one."""
+    """`status`: sent, failed, pending or cancelled as before; `state` the exact one. `possibly_twice`: a message of
+    the campaign may have come more than once."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -188,6 +189,7 @@ class Recipient(BaseModel):
     state: str
     sent_at: datetime | None = None
     error_message: str | None = None
+    possibly_twice: bool = False
 
 
 def definition_of(body: CampaignBody, owner_id: UUID | None, time_zone: str) -> Definition:

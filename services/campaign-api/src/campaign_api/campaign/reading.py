@@ -51,7 +51,9 @@ async def recipients(
     """In the order of their ids; served by the read model's index on campaign and id."""
     return await (await driver(connection)).fetch(
         "SELECT id AS recipient_id, contact_id, external_id, phone_number, name, custom_fields, status, state, reason,"
-        " delivery_status, sent_at, replied_at, error_message FROM projections.campaign_contacts"
+        " delivery_status, sent_at, replied_at, error_message,"
+        " id IN (SELECT recipient_id FROM projections.possibly_twice WHERE campaign_id = $1) AS possibly_twice"
+        " FROM projections.campaign_contacts"
         " WHERE campaign_id = $1 AND ($2::uuid IS NULL OR id > $2)"
         " AND (cardinality($3::text[]) = 0 OR state = ANY($3) OR status = ANY($3) OR delivery_status = ANY($3))"
         " AND ($4::text IS NULL OR strpos(lower(coalesce(name, '')), lower($4)) > 0 OR strpos(phone_number, $4) > 0"
