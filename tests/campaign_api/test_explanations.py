@@ -38,6 +38,15 @@ def text(reason: str, **fields: Any) -> str:
     return sentence(Reason(scope="x", reason=reason, **fields), WORDS)
 
 
+def test_a_number_that_is_not_connected_says_why_where_that_is_known() -> None:
+    words = Words(WORDS.instances, WORDS.zone, NOON, {ONE: "qr_code_limit"})
+    of_one = Reason(scope="instance", reason="instance_stopped", instance_ids=[ONE], detail="disconnected")
+    assert sentence(of_one, words).startswith("Loja 1: disconnected. Nobody scanned the QR code in time.")
+    assert sentence(of_one, WORDS) == "Loja 1: disconnected. Connect it again."
+    of_both = of_one.model_copy(update={"instance_ids": [ONE, TWO]})
+    assert sentence(of_both, words).endswith("Connect it again.")
+
+
 def reasons_of(*files: str) -> set[str]:
     """The names in calls of `_named(scope, name…)` and in `"reason": name`."""
     source = "".join((SERVICES / file).read_text() for file in files)

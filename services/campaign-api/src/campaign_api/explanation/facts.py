@@ -96,8 +96,11 @@ async def names_of_users(connection: AsyncConnection, user_ids: Iterable[UUID]) 
     return {row["id"]: row["name"] for row in rows}
 
 
-async def names_of_instances(connection: AsyncConnection, instance_ids: Iterable[UUID]) -> dict[UUID, str]:
+async def names_of_instances(
+    connection: AsyncConnection, instance_ids: Iterable[UUID]
+) -> tuple[dict[UUID, str], dict[UUID, str]]:
+    """And why those do not send that do not, as far as the last word of them says."""
     rows = await (await driver(connection)).fetch(
-        "SELECT id, name FROM instance WHERE id = ANY($1::uuid[])", list(instance_ids)
+        "SELECT id, name, trouble FROM instance WHERE id = ANY($1::uuid[])", list(instance_ids)
     )
-    return {row["id"]: row["name"] for row in rows}
+    return {row["id"]: row["name"] for row in rows}, {row["id"]: row["trouble"] for row in rows if row["trouble"]}

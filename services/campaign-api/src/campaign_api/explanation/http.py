@@ -150,10 +150,11 @@ async def _explained(parts: Parts, principal: Principal, known: _Known) -> Expla
     reasons = merge([*known.own, *_screen(known, answers)], answers.scheduler, answers.sender)
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
         users = await facts.names_of_users(connection, {one.by for one in reasons if one.by is not None})
-        numbers = await facts.names_of_instances(connection, {each for one in reasons for each in one.instance_ids})
+        of_reasons = {each for one in reasons for each in one.instance_ids}
+        numbers, troubles = await facts.names_of_instances(connection, of_reasons)
         account = await identity.account(connection)
     zone = known.definition.policy.time_zone if known.definition else account["time_zone"] if account else "UTC"
-    words = Words(numbers, ZoneInfo(zone), parts.now())
+    words = Words(numbers, ZoneInfo(zone), parts.now(), troubles)
     named = [one.model_copy(update={"by_name": users.get(one.by) if one.by else None}) for one in reasons]
     told = [one.model_copy(update={"text": sentence(one, words)}) for one in named]
     return Explanation(

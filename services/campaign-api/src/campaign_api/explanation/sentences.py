@@ -1,7 +1,7 @@
 """Reasons in words that a person understands. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -100,11 +100,12 @@ _SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What names stand for, and the zone in which times are told."""
+    """What names stand for, the zone in which times are told, and why numbers are not connected."""
 
     instances: Mapping[UUID, str]
     zone: ZoneInfo
     now: datetime
+    troubles: Mapping[UUID, str] = field(default_factory=dict)
 
     def numbers(self, reason: Reason) -> str:
         names = [self.instances.get(each, str(each)) for each in reason.instance_ids]
@@ -114,6 +115,13 @@ class Words:
             return names[0]
         more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
         return f"{len(names)} numbers ({', '.join(names[:_SHOWN])}{more})"
+
+    def remedy(self, reason: Reason) -> str:
+        """What was said of all of its numbers tells more than that they are not connected."""
+        said = {self.troubles.get(each) for each in reason.instance_ids}
+        if reason.detail == "disconnected" and len(said) == 1 and (known := said.pop()) is not None:
+            return trouble(known)
+        return _REMEDIES.get(reason.detail or "", "")
 
     def moment(self, at: datetime) -> str:
         """With its day where that is not today."""
@@ -138,7 +146,7 @@ def sentence(reason: Reason, words: Words) -> str:
         detail=detail,
         name=detail.partition(": ")[2],
         status=status,
-        remedy=_REMEDIES.get(detail, ""),
+        remedy=words.remedy(reason),
         trouble=trouble(detail),
         count=_figure(reason.count),
         limit=_figure(reason.limit),
