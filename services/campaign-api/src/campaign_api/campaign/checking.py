@@ -93,7 +93,7 @@ async def ask_plan(
             recipient_count=recipient_count,
             people_written=await people_written(connection, limited),
         )
-        await orders.give(connection, parts, principal, event, request_id)
+        await orders.give(connection, principal.account_id, event, parts.now(), request_id)
     data = await wait_for_answer(parts, principal, request_id)
     if data is None:
         return {}

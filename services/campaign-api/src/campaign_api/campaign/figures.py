@@ -63,7 +63,7 @@ async def statistics(campaign_id: UUID, principal: Operator, parts: Here) -> Sta
         running = row["status"] in ("running", "pausing", "cancelling")
         lately = await reading.sent_lately(connection, campaign_id) if running else 0
         going = row["status"] == "running"
-        end = await parts.forecasts.end_of(connection, parts, principal, row) if going else None
+        end = await parts.forecasts.end_of(connection, principal.account_id, row, parts.now()) if going else None
         twice = await reading.possibly_twice(connection, campaign_id)
     counted = _completed(figures, row["recipient_count"])
     return Statistics(

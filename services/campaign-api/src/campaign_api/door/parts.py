@@ -4,20 +4,18 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from uuid import UUID, uuid4
 
 from fastapi import Depends, Request
 
+from campaign_api.explanation.forecasts import Forecasts
 from campaign_api.identity.passwords import Passwords
 from campaign_api.identity.tokens import TokenKeys
+from campaign_api.live.feed import Feed
 from campaign_api.settings import Settings
 from chassis.database import Database
 from chassis.secrets import SecretBox
-
-if TYPE_CHECKING:
-    from campaign_api.explanation.forecasts import Forecasts
-    from campaign_api.live.feed import Feed
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +28,8 @@ class Parts:
     secrets: SecretBox
     passwords: Passwords
     tokens: TokenKeys
-    feed: "Feed"
-    forecasts: "Forecasts"
+    feed: Feed
+    forecasts: Forecasts
     now: Callable[[], datetime]
     stopping: asyncio.Event
     readers: asyncio.Semaphore  # uploaded files that are read at the same time

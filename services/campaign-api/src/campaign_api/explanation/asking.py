@@ -39,7 +39,7 @@ def sender_answer_id(request_id: UUID) -> UUID:
 
 async def ask(parts: Parts, principal: Principal, request: ExplainRequested) -> Answers:
     async with parts.web.transaction(account_id=principal.account_id) as connection:
-        await orders.give(connection, parts, principal, request, request.request_id)
+        await orders.give(connection, principal.account_id, request, parts.now(), request.request_id)
     found = await _wait(parts, principal, request.request_id)
     plan = found.get(request.request_id)
     return Answers(

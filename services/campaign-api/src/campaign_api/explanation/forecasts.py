@@ -8,8 +8,6 @@ import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.campaign import store as campaigns
-from campaign_api.door.parts import Parts
-from campaign_api.door.principal import Principal
 from campaign_api.explanation import facts
 from campaign_api.instance import store as instances
 from campaign_api.operation import orders
@@ -29,11 +27,11 @@ class Forecasts:
         self._asked: dict[UUID, UUID] = {}
 
     async def end_of(
-        self, connection: AsyncConnection, parts: Parts, principal: Principal, row: campaigns.Row
+        self, connection: AsyncConnection, account_id: UUID, row: campaigns.Row, now: datetime
     ) -> datetime | None:
         """Of a running campaign, as explain tells it; None also until the first answer is there, a moment later."""
         campaign_id: UUID = row["id"]
-        span = int(parts.now().timestamp()) // EACH_S
+        span = int(now.timestamp()) // EACH_S
         newest, before = (uuid5(campaign_id, f"forecast:{nth}") for nth in (span, span - 1))
         rows = await (await driver(connection)).fetch(_ANSWERS, [newest, before])
         found = {one["request_id"]: orjson.loads(one["data"]) for one in rows}
@@ -41,7 +39,7 @@ class Forecasts:
             if len(self._asked) >= _REMEMBERED_MAX:
                 self._asked.clear()
             self._asked[campaign_id] = newest
-            await orders.give(connection, parts, principal, await request_of(connection, row, newest), newest)
+            await orders.give(connection, account_id, await request_of(connection, row, newest), now, newest)
         answer = found.get(newest) or found.get(before) or {}
         end = answer.get("estimated_end")
         return None if end is None else datetime.fromisoformat(end)

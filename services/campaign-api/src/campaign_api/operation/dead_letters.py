@@ -25,7 +25,7 @@ async def preview(
         return await _of_webhooks(body, principal, parts)
     asked = DeadLettersPreviewRequested(request_id=request_id, **body.fields())
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
-        await orders.give(connection, parts, principal, asked, request_id)
+        await orders.give(connection, principal.account_id, asked, parts.now(), request_id)
     data = await wait_for_answer(parts, principal, request_id)
     if data is None:
         raise Problem(504, "The scheduler did not answer in time: try again")

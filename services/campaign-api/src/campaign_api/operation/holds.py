@@ -70,7 +70,7 @@ async def _set(
         connection, principal.account_id, scope=scope, key=key, held=held, by=by, now=now, reason=reason
     )
     event = HoldSet(scope=scope, key=key, held=held, version=version, by=by, reason=reason)
-    await orders.give(connection, parts, principal, event)
+    await orders.give(connection, principal.account_id, event, parts.now())
     details = {"held": held, "key": key, "reason": reason}
     await audit.note(connection, principal, "hold.set", scope, now=now, details=details)
     return version

@@ -75,7 +75,7 @@ async def act(body: models.QueueAction, principal: Supervisor, parts: Here) -> D
     """
     event = _order(body, principal)
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
-        await orders.give(connection, parts, principal, event)
+        await orders.give(connection, principal.account_id, event, parts.now())
         details = body.model_dump(mode="json", exclude_defaults=True)
         now = parts.now()
         await audit.note(connection, principal, f"queue.{body.action}", str(body.jobId or ""), now=now, details=details)
@@ -111,7 +111,7 @@ async def decide(dispatch_id: UUID, body: models.Decision, principal: Supervisor
         if not await store.is_unresolved(connection, dispatch_id):
             raise not_found("Unresolved message")
         event = UnresolvedDecided(dispatch_id=dispatch_id, decision=body.decision, by=principal.user_id)
-        await orders.give(connection, parts, principal, event)
+        await orders.give(connection, principal.account_id, event, parts.now())
         await audit.note(
             connection,
             principal,

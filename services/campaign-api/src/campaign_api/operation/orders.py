@@ -1,11 +1,10 @@
 """Orders to other services: written in the transaction of what they follow from."""
 
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from campaign_api.door.parts import Parts
-from campaign_api.door.principal import Principal
 from chassis import outbox
 from chassis.kafka import outgoing
 from contracts.envelope import Event
@@ -13,15 +12,15 @@ from contracts.topics import CAMPAIGN_API, OPERATIONS
 
 
 async def give(
-    connection: AsyncConnection, parts: Parts, principal: Principal, event: Event, event_id: UUID | None = None
+    connection: AsyncConnection, account_id: UUID, event: Event, now: datetime, event_id: UUID | None = None
 ) -> None:
     record = outgoing(
         OPERATIONS,
-        str(principal.account_id),
+        str(account_id),
         event,
         source=CAMPAIGN_API,
-        account_id=principal.account_id,
-        time=parts.now(),
+        account_id=account_id,
+        time=now,
         event_id=event_id,
     )
     await outbox.append(connection, [record])
