@@ -216,7 +216,7 @@ class TestPoison:
             async with consuming(s, settings, producer, sub, handle):
                 await until_effects(s, 39)
             assert await effects(s, "a") == [n for n in range(40) if n != 13]
-            assert seen_alone == inbox.TRIES
+            assert seen_alone >= inbox.TRIES  # more where the machine stood so long that the group began anew
             (parked,) = await parked_of(settings, sub.group)
         assert parked["parked_reason"] == b"RuntimeError: unlucky"
 

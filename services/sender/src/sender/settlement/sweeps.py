@@ -80,13 +80,13 @@ class Sweeps:
 
     async def _gates(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
+            self.closing.clear()  # before the look: who closes a gate during it is looked at again at once
             try:
                 still_closing = await self.sweep_gates()
             except Exception as error:  # noqa: BLE001  the edge of the loop; the next round tries again
                 log.warning("gate_sweep_failed", error=f"{type(error).__name__}: {error}")
                 still_closing = True
             pause_s = self._settings.gate_sweep_s if still_closing else self._settings.gate_idle_s
-            self.closing.clear()
             try:
                 async with asyncio.timeout(pause_s):
                     await self.closing.wait()
