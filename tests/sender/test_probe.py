@@ -4,15 +4,17 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 
+from contracts.messages import MessageQueued
 from sender.instance.ownership import Lease
 from sender.lane import breaker
 from sender.lane.departures import Departures
 from sender.lane.lane import Lane
 from sender.lane.parts import Parts
+from sender.lane.strain import Strain
 from sender.ledger.attempt import NeverLeft
 from sender.ledger.batching import Committed, IntentsFailed
 from sender.ledger.delivery import Admission, Decision, Intend, Refuse
@@ -50,7 +52,7 @@ class Spoken:
         return number()
 
 
-def lane_of(spoken: Spoken, state: breaker.State) -> Lane:
+def lane_of(spoken: Spoken, state: breaker.State, *messages: MessageQueued, strain: Strain | None = None) -> Lane:
     outcomes: Any = type("Outcomes", (), {"put": spoken.outcomes.append, "answer": spoken.answer_work})
     nobody, anybody = cast(Any, None), cast(Any, spoken)
 
@@ -64,9 +66,11 @@ def lane_of(spoken: Spoken, state: breaker.State) -> Lane:
 
     departures = Departures(settings(), anybody, outcomes, nobody, spawn=spawn, clock=clock, crash_point=go_on)
     departures.circuit.own = state
-    lane = Lane(NUMBER, ACCOUNT, Parts(settings(), anybody, nobody, anybody, outcomes, clock), departures)
+    lane = Lane(
+        NUMBER, ACCOUNT, Parts(settings(), anybody, nobody, anybody, outcomes, strain or Strain(), clock), departures
+    )
     lane.lease = LEASE
-    for work in works([queued(1), queued(2)]):
+    for work in works(messages or [queued(1), queued(2)]):
         work.waits_since_s = NOW_S
         lane.put(work)
     return lane
@@ -112,3 +116,36 @@ async def test_a_probe_that_grew_too_old_to_leave_makes_room_for_the_next() -> N
     await lane.departures._pace()
     assert [outcome.finding for outcome in spoken.outcomes] == [NeverLeft("intent_too_old", returned=True)]
     assert lane.departures.circuit.own == breaker.Open(NOW_S)
+
+
+@pytest.mark.parametrize(
+    ("late_s", "under_way", "priority", "sent"),
+    [
+        (0.0, 1, "campaign", True),
+        (1.0, 1, "campaign", False),
+        (1.0, 1, "person", True),
+        (1.0, 0, "campaign", True),
+    ],
+)
+async def test_a_loop_that_is_late_ends_what_was_begun_before_it_begins_more(
+    late_s: float, under_way: int, priority: Literal["person", "campaign"], sent: bool
+) -> None:
+    strain = Strain()
+    for _ in range(20):
+        strain.beat(late_s)
+    spoken = Spoken(lambda _: Intend(at_s=NOW_S, charged=False))
+    lane = lane_of(spoken, breaker.CLOSED, queued(1, priority=priority), strain=strain)
+    lane.departures.in_flight = under_way
+    delay_s = await lane._turn()
+    assert (len(spoken.groups) == 1) is sent
+    assert sent or delay_s is not None
+
+
+def test_a_single_stall_is_no_strain_and_calm_returns() -> None:
+    strain = Strain()
+    after: list[bool] = []
+    for late_s, beats in ((0.12, 1), (0.12, 10), (-0.001, 30)):
+        for _ in range(beats):
+            strain.beat(late_s)
+        after.append(strain.is_high)
+    assert after == [False, True, False]

@@ -70,6 +70,7 @@ Metric = Literal[
     "pombo_provider_request_seconds",
     "pombo_lanes_waiting_records",
     "pombo_lanes_in_flight",
+    "pombo_loop_late_seconds",
     "pombo_breakers_open",
     "pombo_instances_slowed_total",
     "pombo_instances_stopped_total",

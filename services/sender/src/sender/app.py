@@ -30,6 +30,7 @@ from sender.lane.circuit import Hosts
 from sender.lane.departures import Departures
 from sender.lane.lane import Lane
 from sender.lane.parts import Parts
+from sender.lane.strain import Strain
 from sender.ledger.batching import IntentBatcher
 from sender.ledger.intents import IntentStore
 from sender.ledger.outcomes import OutcomeWriter
@@ -94,7 +95,10 @@ class App:
         self._connections = Connections(self._database, self._gateway, self._instances, settings.webhook_base_url)
         self._requests: asyncio.TaskGroup | None = None
         self._hosts = Hosts(settings)
-        self._parts = Parts(settings, self._instances, self._owners, self._intents, self._outcomes, self._clock)
+        self._strain = Strain()
+        self._parts = Parts(
+            settings, self._instances, self._owners, self._intents, self._outcomes, self._strain, self._clock
+        )
 
     async def serve(self, stopping: asyncio.Event) -> None:
         """Lanes stop first, requests under way end, then what writes and tells their outcomes, then the rest."""
@@ -148,6 +152,7 @@ class App:
             self._connections.run(stopping, settings.config_poll_s),
             serve_health(settings.health, self.readiness, stopping),
             tell_health(self.worker, stopping),
+            self._strain.watch(self._clock, stopping),
         ]
 
     def _make_lane(self, instance_id: UUID, account_id: UUID) -> Lane:

@@ -153,7 +153,7 @@ class Lane:
         return None
 
     def _count_ready(self, instance: Instance, now_s: float) -> int:
-        if self.departures.rest_until_s > now_s or self.departures.is_behind(now_s):
+        if self.departures.rest_until_s > now_s or self._is_behind(now_s):
             return 0
         slots = instance.in_flight_max - self.departures.in_flight
         if not self._queues.has_people and instance.in_flight_max > 1:
@@ -165,10 +165,14 @@ class Lane:
         most = min(slots, self.waiting, self._group_max, ahead, slots if permits is None else permits)
         return self.departures.count_ready(instance, now_s, self._lookahead_s, most) if most > 0 else 0
 
+    def _is_behind(self, now_s: float) -> bool:
+        strained = self._parts.strain.is_high and self.departures.in_flight > 0 and not self._queues.has_people
+        return strained or self.departures.is_behind(now_s)
+
     def _until_ready(self, instance: Instance, now_s: float) -> float | None:
         if self.departures.rest_until_s > now_s:
             return self.departures.rest_until_s - now_s
-        if self.departures.is_behind(now_s):
+        if self._is_behind(now_s):
             return BEHIND_AGAIN_S
         at_s = self.departures.ready_at(instance) - self._lookahead_s / 2
         if at_s <= now_s and (waiting := self.departures.waiting):
@@ -259,16 +263,14 @@ class Lane:
 
     def _answer_older_than(self, age_s: float, reason: ReturnReason, again_s: float = 1.0) -> None:
         """Messages that waited long enough go back to the scheduler."""
-        now_s = self._parts.clock()
-        old = list(self._queues.take_older(age_s, now_s))
+        old = list(self._queues.take_older(age_s, now_s := self._parts.clock()))
         for work in old:
             if work.retaken:
                 self._queues.await_outcome(work, now_s)  # its intent may be in the ledger
         self._return((work for work in old if not work.retaken), reason, again_s)
 
     def _return(self, works: Iterable[Work], reason: ReturnReason, again_s: float) -> None:
-        now = utc_now()
-        not_before = now + timedelta(seconds=max(0.0, again_s))
+        not_before = (now := utc_now()) + timedelta(seconds=max(0.0, again_s))
         for work in works:
             self._parts.outcomes.answer(work, returned(about_work(work), reason, not_before, now))
 

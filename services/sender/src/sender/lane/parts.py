@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from sender.instance.instances import Instances
 from sender.instance.owners import Owners
+from sender.lane.strain import Strain
 from sender.ledger.batching import IntentBatcher
 from sender.ledger.outcomes import OutcomeWriter
 from sender.settings import Settings
@@ -19,4 +20,5 @@ class Parts:
     owners: Owners
     intents: IntentBatcher
     outcomes: OutcomeWriter
+    strain: Strain
     clock: Callable[[], float]
