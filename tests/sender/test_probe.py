@@ -121,10 +121,10 @@ async def test_a_probe_that_grew_too_old_to_leave_makes_room_for_the_next() -> N
 @pytest.mark.parametrize(
     ("late_s", "under_way", "priority", "sent"),
     [
-        (0.0, 1, "campaign", True),
-        (1.0, 1, "campaign", False),
-        (1.0, 1, "person", True),
-        (1.0, 0, "campaign", True),
+        (0.0, 8, "campaign", True),
+        (1.0, 8, "campaign", False),
+        (1.0, 8, "person", True),
+        (1.0, 7, "campaign", True),
     ],
 )
 async def test_a_loop_that_is_late_ends_what_was_begun_before_it_begins_more(

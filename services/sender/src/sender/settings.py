@@ -27,7 +27,7 @@ class Settings(ServiceSettings):
     outcome_every_s: float = Field(0.025, description="between the beginnings of two transactions of outcomes")
     outcome_batch_max: int = Field(400, description="outcomes in one transaction")
     latency_headroom_s: float = Field(0.5, description="answer time for which requests in flight suffice")
-    in_flight_min: int = Field(8, description="requests in flight that a slow cloud number may have in any case")
+    in_flight_min: int = Field(8, description="requests in flight that a number may have in any case")
 
     sockets_per_host_max: int = Field(512, description="requests under way to one host, of all its numbers together")
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -208,7 +209,7 @@ def _work(read: Any, value: bytes, now_s: float) -> Work | None:
     message = read.event
     assert isinstance(message, MessageQueued)
     try:
-        instance_id = UUID(read.envelope.subject)
+        instance_id = _instance_id(read.envelope.subject)
     except ValueError as error:
         raise Unreadable(f"ce_subject is no instance id: {error}") from error
     if read.envelope.account_id is None:
@@ -223,6 +224,11 @@ def _work(read: Any, value: bytes, now_s: float) -> Work | None:
         traceparent=read.envelope.traceparent,
         correlation_id=read.envelope.correlation_id,
     )
+
+
+@lru_cache(maxsize=4096)  # few numbers, each with many messages
+def _instance_id(subject: str) -> UUID:
+    return UUID(subject)
 
 
 def _consumer(settings: KafkaSettings) -> AIOKafkaConsumer:

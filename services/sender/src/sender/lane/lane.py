@@ -166,8 +166,8 @@ class Lane:
         return self.departures.count_ready(instance, now_s, self._lookahead_s, most) if most > 0 else 0
 
     def _is_behind(self, now_s: float) -> bool:
-        strained = self._parts.strain.is_high and self.departures.in_flight > 0 and not self._queues.has_people
-        return strained or self.departures.is_behind(now_s)
+        enough = self.departures.in_flight >= self._parts.settings.in_flight_min and not self._queues.has_people
+        return (enough and self._parts.strain.is_high) or self.departures.is_behind(now_s)
 
     def _until_ready(self, instance: Instance, now_s: float) -> float | None:
         if self.departures.rest_until_s > now_s:
