@@ -133,24 +133,25 @@ def test_departures_that_are_late_make_no_window_too_full(limit: int, late_s: li
     jitter_s = 0.01
     rate = throttle.size_rate(limit, limit, limit, jitter_s)
     tat_s = now_s = 0.0
-    lateness = throttle.Lateness()
-    under_way: list[tuple[float, float]] = []  # leaves at, taken at
+    put_back_s = 0.0
+    under_way: list[tuple[float, float]] = []  # leaves at, could leave until
     left: list[float] = []
     for late in late_s:
         while True:
             taken = throttle.take(tat_s, now_s, rate)
             until_s = now_s if isinstance(taken, throttle.Taken) else taken.until_s
             due = sorted(departure for departure in under_way if departure[0] <= until_s)
-            for leaves_s, taken_s in due:
-                under_way.remove((leaves_s, taken_s))
+            for leaves_s, latest_s in due:
+                under_way.remove((leaves_s, latest_s))
                 left.append(leaves_s)
-                lateness, shift_s = throttle.note_departure(lateness, taken_s, leaves_s, jitter_s)
+                shift_s = throttle.put_back(latest_s, leaves_s, put_back_s)
+                put_back_s += shift_s
                 tat_s += shift_s
             now_s = until_s
             if isinstance(taken, throttle.Taken) and not due:
                 break
         tat_s = taken.tat_s
-        under_way.append((now_s + late, now_s))
+        under_way.append((now_s + late, throttle.latest_s(taken, rate, jitter_s, put_back_s)))
     left += [leaves_s for leaves_s, _ in under_way]
     left.sort()
     start = 0

@@ -48,7 +48,7 @@ class Lane:
         self.ready: deque[Ready] = deque()
         self.pacing = self.closing = False
         self.in_flight, self.leaving, self.tat_s, self.rest_until_s = 0, 0, 0.0, 0.0
-        self.lateness = throttle.Lateness()
+        self.put_back_s = 0.0
         self.pace = pace.FREE
         self.circuit = Circuit(LANE, sender.hosts, sender.process.monotonic)
         self.circuit.meet(instance)
@@ -230,12 +230,14 @@ class Lane:
             if isinstance(turn, throttle.Refused) and "departure_without_limiter" not in self.sender.flaws:
                 yield min(turn.until_s - now_s, SENDER.intent_age_max_s)
                 continue
+            latest_s = now_s
             if isinstance(turn, throttle.Taken):
                 self.tat_s = turn.tat_s
+                latest_s = throttle.latest_s(turn, self._paced().rate, SENDER.jitter_s, self.put_back_s)
             self.ready.popleft()
             self.sender.process.leaving += 1
             self.leaving += 1
-            self.sender.process.spawn(self._send(ready, now_s))
+            self.sender.process.spawn(self._send(ready, latest_s))
         self.pacing = False
 
     def _refuse(self, ready: Ready, now_s: float) -> NeverLeft | None:
@@ -248,7 +250,7 @@ class Lane:
             return NeverLeft("expired", returned=True)
         return None
 
-    def _send(self, ready: Ready, taken_s: float) -> Steps[None]:
+    def _send(self, ready: Ready, latest_s: float) -> Steps[None]:
         process, rng = self.sender.process, self.sender.process.loop.rng
         try:
             request = self.instance.provider.build_request(outbound(ready.work.message), self.instance.account)
@@ -259,7 +261,8 @@ class Lane:
             return
         if self.sender.late_departures and rng.random() < self.sender.late_departures:
             yield rng.uniform(0, 0.08)  # a busy loop, a new connection
-        self.lateness, shift_s = throttle.note_departure(self.lateness, taken_s, process.monotonic(), SENDER.jitter_s)
+        shift_s = throttle.put_back(latest_s, process.monotonic(), self.put_back_s)
+        self.put_back_s += shift_s
         self.tat_s += shift_s
         process.leaving -= 1
         self.leaving -= 1

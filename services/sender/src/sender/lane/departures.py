@@ -73,7 +73,7 @@ class Departures:
         self._empty.set()
         self.in_flight = 0
         self.tat_s = 0.0
-        self.lateness = throttle.Lateness()
+        self._put_back_s = 0.0
         self.rest_until_s = 0.0
         self.pace = pace.FREE
         self._full = 0.0
@@ -152,7 +152,9 @@ class Departures:
                     continue
                 self.tat_s = turn.tat_s
                 self._ready.popleft()
-                self._spawn(self._send(ready, now_s))
+                jitter_s = self._settings.jitter_s
+                latest_s = throttle.latest_s(turn, ready.instance.rate, jitter_s, self._put_back_s)
+                self._spawn(self._send(ready, latest_s))
         finally:
             self._pacing = False
             if not self._ready:
@@ -166,15 +168,15 @@ class Departures:
             return NeverLeft("expired", returned=True)
         return None
 
-    def _left(self, taken_s: float) -> None:
+    def _left(self, latest_s: float) -> None:
         """The request's head is written: later than its turn by a busy loop, or for want of a connection."""
-        now_s, jitter_s = self._clock(), self._settings.jitter_s
-        self.lateness, shift_s = throttle.note_departure(self.lateness, taken_s, now_s, jitter_s)
+        shift_s = throttle.put_back(latest_s, self._clock(), self._put_back_s)
+        self._put_back_s += shift_s
         self.tat_s += shift_s
 
-    async def _send(self, ready: _Ready, taken_s: float) -> None:
+    async def _send(self, ready: _Ready, latest_s: float) -> None:
         work = ready.work
-        message, departed = outbound(work.message), partial(self._left, taken_s)
+        message, departed = outbound(work.message), partial(self._left, latest_s)
         may_retry = self.circuit.may_retry
         if work.traceparent is None or not is_recorded(work.traceparent):
             outcome = await self._gateway.send(ready.instance, message, work.traceparent, departed, may_retry)

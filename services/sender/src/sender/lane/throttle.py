@@ -83,24 +83,20 @@ def take(tat_s: float, now_s: float, rate: Rate, horizon_s: float = 0.0) -> Take
     return Taken(tat_s=max(at_s, tat_s) + rate.interval_s, at_s=at_s)
 
 
-class Lateness(NamedTuple):
-    """By how much the limiter was put back last, and when."""
+def latest_s(taken: Taken, rate: Rate, jitter_s: float, put_back_s: float) -> float:
+    """Until when this message may leave without moving those behind it: a turn that came early within the tolerance
+    uses less of it by leaving later, and `jitter_s` is allowed for. `put_back_s`: see `put_back`; what is added to it
+    from now on counts for this message as well."""
+    return taken.tat_s - rate.interval_s + jitter_s - put_back_s
 
-    excess_s: float = 0.0
-    at_s: float = float("-inf")
 
+def put_back(latest_s: float, left_s: float, put_back_s: float) -> float:
+    """By how much the limiter's state moves when a message leaves: `put_back_s` is the sum of all that it was moved by.
 
-def note_departure(before: Lateness, taken_s: float, left_s: float, jitter_s: float) -> tuple[Lateness, float]:
-    """A message left later than `jitter_s` after its turn: by how much the limiter's state moves.
-
-    The window that begins with it has the messages behind it nearer than they were paced, so they are put back by
-    what the jitter does not cover. Those whose turn was before that and which are late as well count once.
+    The window that begins with a late message has those behind it nearer than they were paced. So the state becomes
+    at least what it were if the message had taken its turn when it left.
     """
-    late_s = left_s - taken_s - jitter_s
-    known_s = before.excess_s if taken_s < before.at_s else 0.0
-    if late_s <= known_s:
-        return before, 0.0
-    return Lateness(late_s, left_s), late_s - known_s
+    return max(0.0, left_s - latest_s - put_back_s)
 
 
 def count_ready(tat_s: float, now_s: float, rate: Rate, horizon_s: float, most: int) -> int:
