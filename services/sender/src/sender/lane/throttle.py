@@ -20,9 +20,9 @@ INBOUND_MARGIN = 1.2
 LEFT_SHARE = 0.2
 # Keeps (W + tau + J) / T strictly below N in floating point too.
 SLACK = 1e-3
-# Intents that a killed process had committed and not sent end uncertain: eight at most, and more only where a number
-# is so fast that it would wait for its next intents.
-AHEAD_MAX = 8
+# Intents that a killed process had committed and not sent end uncertain: sixteen at most, and so many only where the
+# database is slow (a transaction of 100 ms at 80 a second); more only where a number is faster still.
+AHEAD_MAX = 16
 AHEAD_MAX_S = 0.1
 
 
