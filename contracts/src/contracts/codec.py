@@ -1,11 +1,11 @@
 """Bytes to events and back."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import orjson
 from pydantic import ValidationError
 
-from contracts.envelope import Event
+from contracts.envelope import Envelope, Event, UnreadableEnvelope, read_headers, read_type
 from contracts.topics import EVENT_TYPES
 from contracts.upcasting import upcast
 
@@ -16,6 +16,19 @@ class UnknownType(Exception):
 
 class Undecodable(Exception):
     """The record's value does not fit its type: see the reason; the original bytes are kept in `parked`."""
+
+
+UNREADABLE = (UnreadableEnvelope, UnknownType, Undecodable)
+
+
+def read_record(
+    headers: Iterable[tuple[str, bytes]], value: bytes, handles: frozenset[str] | None = None
+) -> tuple[Envelope, Event] | None:
+    """None if the type is known but not in `handles`. Raises one of UNREADABLE."""
+    if handles is not None and (known := read_type(headers)) not in handles and known in EVENT_TYPES:
+        return None
+    envelope = read_headers(headers)
+    return envelope, decode(envelope.type, envelope.version, value)
 
 
 def encode(event: Event) -> bytes:

@@ -8,6 +8,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
+from contracts.ids import read_uuid
+
 Headers = list[tuple[str, bytes]]
 
 
@@ -80,7 +82,7 @@ def read_headers(headers: Iterable[tuple[str, bytes]]) -> Envelope:
         sequence = values.get("ce_sequence")
         # By position: by name it takes longer than reading two of the texts.
         return Envelope(
-            UUID(values["ce_id"].decode()),
+            read_uuid(values["ce_id"]),
             values["ce_type"].decode(),
             int(values.get("ce_schemaversion", b"1")),
             values["ce_source"].decode(),
@@ -102,7 +104,7 @@ def _account(value: bytes | None) -> UUID | None:
 
 
 def _uuid(value: bytes | None) -> UUID | None:
-    return None if value is None else UUID(value.decode())
+    return None if value is None else read_uuid(value)
 
 
 def _text(value: bytes | None) -> str | None:

@@ -13,8 +13,19 @@ _VARIABLE, _VERSION_5 = (0xF << 76) | (0x3 << 62), (5 << 76) | (2 << 62)
 def uuid5(namespace: UUID, name: str) -> UUID:
     """RFC 9562, version 5: the standard library's at half its cost, because some dozen are made for each message."""
     number = int.from_bytes(sha1(namespace.bytes + name.encode(), usedforsecurity=False).digest()[:16])
+    return _make(number & ~_VARIABLE | _VERSION_5)
+
+
+def read_uuid(text: bytes) -> UUID:
+    """What `str` makes of a UUID: read at half the cost of UUID's own reading. Raises ValueError."""
+    if len(text) != 36:
+        raise ValueError("badly formed UUID")
+    return _make(int(text.replace(b"-", b""), 16))
+
+
+def _make(number: int) -> UUID:
     made = _new(UUID)
-    _set(made, "int", number & ~_VARIABLE | _VERSION_5)
+    _set(made, "int", number)
     _set(made, "is_safe", SafeUUID.unknown)
     return made
 

@@ -64,7 +64,8 @@ def rebuild(records: Iterable[Sequence[Record]]) -> dict[str, dict[Any, Any]]:
 
 def apply(get: Get, put: Put, batch: Sequence[Record], flaws: frozenset[str]) -> None:
     readable = [(one.envelope, one.event) for one in batch if type(one.event) in timeline.TYPES]
-    given = timeline.gather(readable)
+    given = timeline.Gathered()
+    timeline.gather(given, readable)
     for fact in given.campaigns:
         row = get("campaign", fact.id) or {**lifecycle.EMPTY, "id": fact.id}
         put("campaign", fact.id, registers.fold(row, fact))

@@ -16,9 +16,9 @@ from confluent_kafka import KafkaException
 from chassis.settings import KafkaSettings
 from chassis.telemetry import counter, current_traceparent, log
 from contracts import ids
-from contracts.codec import Undecodable, UnknownType, decode, encode
-from contracts.envelope import Envelope, Event, Headers, UnreadableEnvelope, read_headers, read_type, write_headers
-from contracts.topics import EVENT_TYPES, PARKED, Topic
+from contracts.codec import UNREADABLE, encode, read_record
+from contracts.envelope import Envelope, Event, Headers, write_headers
+from contracts.topics import PARKED, Topic
 
 BATCH_BYTES = 256 * 1024
 RECORD_BYTES_MAX = 1_000_000  # the broker's default limit is 1 MiB a batch; what is parked carries some headers more
@@ -113,14 +113,12 @@ def encoded(record: Outgoing) -> Encoded:
 def received(record: Any, handles: frozenset[str] | None = None) -> Received | None:
     """Reads an aiokafka ConsumerRecord; None if its type is known but not in `handles`. Raises Unreadable."""
     try:
-        if handles is not None and (known := read_type(record.headers)) not in handles and known in EVENT_TYPES:
+        if (read := read_record(record.headers, record.value or b"", handles)) is None:
             return None
-        envelope = read_headers(record.headers)
-        event = decode(envelope.type, envelope.version, record.value or b"")
         key = None if record.key is None else record.key.decode()
-    except (UnreadableEnvelope, UnknownType, Undecodable, UnicodeDecodeError) as error:
+    except (*UNREADABLE, UnicodeDecodeError) as error:
         raise Unreadable(f"{type(error).__name__}: {error}") from error
-    return Received(record.topic, record.partition, record.offset, key, record.timestamp, envelope, event)
+    return Received(record.topic, record.partition, record.offset, key, record.timestamp, *read)
 
 
 class Producer:

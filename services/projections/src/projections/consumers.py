@@ -5,7 +5,7 @@ Delivery: at least once from Kafka, effect once in PostgreSQL (chassis.inbox); a
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, get_args
+from typing import Any, Final, get_args
 
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,25 +20,29 @@ from projections import instances as instance_rows
 from projections.contact import people
 from projections.timeline import Records, Touched
 
-Apply = Callable[[asyncpg.Connection, Records], Awaitable[Touched]]
-
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """Read models that are written in one transaction, by one writer at a time. `number` names its writer lock."""
+    """Read models that are written in one transaction, by one writer at a time. `number` names its writer lock.
+
+    `begin` makes an empty batch, `gather` adds to it what records say, without I/O, and `write` writes it.
+    """
 
     number: int
     group: str
     topics: tuple[Topic, ...]
     handles: tuple[type[Event], ...]
-    apply: Apply
+    write: Callable[[asyncpg.Connection, Any], Awaitable[Touched]]
+    begin: Callable[[], Any] = list
+    gather: Callable[[Any, Records], None] = list.extend
+
+    async def apply(self, connection: asyncpg.Connection, records: Records) -> Touched:
+        batch = self.begin()
+        self.gather(batch, records)
+        return await self.write(connection, batch)
 
 
-async def apply_timeline(connection: asyncpg.Connection, records: Records) -> Touched:
-    return await timeline.apply(connection, timeline.gather(records))
-
-
-async def apply_instances(connection: asyncpg.Connection, records: Records) -> Touched:
+async def write_instances(connection: asyncpg.Connection, records: Records) -> Touched:
     facts = [fact for record in records if (fact := instance_rows.read_fact(*record)) is not None]
     await registers.apply(connection, instance_rows.TABLE, instance_rows.EMPTY, facts)
     return Touched(instances={(fact.account_id, fact.id) for fact in facts})
@@ -57,7 +61,9 @@ TIMELINE: Final = Component(
         topics.CONVERSATIONS,
     ),
     timeline.TYPES,
-    apply_timeline,
+    timeline.write,
+    timeline.Gathered,
+    timeline.gather,
 )
 PEOPLE: Final = Component(
     1,
@@ -71,7 +77,7 @@ INSTANCES: Final = Component(
     "projections.instances",
     (topics.INSTANCES, topics.INSTANCE_HEALTH),
     (instances.InstanceConfigured, *get_args(instances.InstanceHealthEvent)),
-    apply_instances,
+    write_instances,
 )
 DIRECTORY: Final = Component(
     3,

@@ -1,6 +1,6 @@
 """The read models that hang together: campaigns, recipients, dispatches, messages, conversations and their counters.
 
-`gather` turns records into rows to write, without I/O; `apply` writes them in one fixed order, each table by one
+`gather` turns records into rows to write, without I/O; `write` writes them in one fixed order, each table by one
 statement and none that the batch does not touch, so that what one statement learns about its rows feeds the next:
 message → conversation → reply → dispatch → recipient → counters. The caller holds the component's writer lock.
 """
@@ -93,13 +93,11 @@ class Seen(NamedTuple):
     emptied: bool
 
 
-def gather(records: Records) -> Gathered:
+def gather(batch: Gathered, records: Records) -> None:
     """Facts without an account belong to nobody and are left out."""
-    batch = Gathered()
     for envelope, event in records:
         if envelope.account_id is not None:
             _READERS[type(event)](batch, envelope, event)
-    return batch
 
 
 def _read_sent(batch: Gathered, envelope: Envelope, event: MessageSent | MessageResolved) -> None:
@@ -152,7 +150,7 @@ _READERS: Final[dict[type[Event], Callable[[Gathered, Envelope, Any], None]]] = 
 TYPES: Final = tuple(_READERS)
 
 
-async def apply(connection: asyncpg.Connection, batch: Gathered) -> Touched:
+async def write(connection: asyncpg.Connection, batch: Gathered) -> Touched:
     """Writes the batch; duplicates and old versions change nothing."""
     touched = Touched()
     changed = await registers.apply(connection, campaigns.TABLE, campaigns.EMPTY, batch.campaigns)

@@ -19,7 +19,8 @@ from chassis.database import open_raw
 from chassis.telemetry import log
 from projections.consumers import COMPONENTS
 from projections.generation.generations import GENERATION_LOCK, TABLES, Digest, Generation, dump, other, read_current
-from projections.generation.replay import Offsets, Replay
+from projections.generation.log import Offsets
+from projections.generation.replay import Replay
 from projections.settings import Settings
 
 # So few records behind, the rest is read within well under a second of standing still.
@@ -99,8 +100,7 @@ async def _working(settings: Settings) -> AsyncIterator[tuple[asyncpg.Connection
         await connection.execute("TRUNCATE " + ", ".join(f"{target}.{table}" for table in TABLES))
         replays = [Replay(component, target, settings.kafka) for component in COMPONENTS]
         for replay in replays:
-            stack.push_async_callback(replay.stop)
-            await replay.start()
+            stack.push_async_callback(replay.close)
         yield connection, target, replays
 
 
@@ -120,7 +120,7 @@ async def _fill(connection: asyncpg.Connection, replays: Sequence[Replay]) -> No
     """Until the live consumers are nearly reached, and the planner knows the tables."""
     while True:
         live = await _read_live(connection)
-        if sum([await replay.behind(offsets) for replay, offsets in zip(replays, live, strict=True)]) <= NEARLY:
+        if sum(replay.behind(offsets) for replay, offsets in zip(replays, live, strict=True)) <= NEARLY:
             return
         for replay, offsets in zip(replays, live, strict=True):
             await replay.advance(connection, offsets)
