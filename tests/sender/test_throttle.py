@@ -20,6 +20,7 @@ from sender.lane.throttle import (
     size_pair_rate,
     size_rate,
     take,
+    until_next_group,
 )
 from sender_parts import most_in_window
 
@@ -176,3 +177,15 @@ def test_enough_intents_are_ahead_that_a_number_never_waits_for_its_next_ones(
     assert ahead >= 1
     assert ahead >= 2 * transaction_s * per_second or ahead == AHEAD_MAX
     assert ahead <= max(AHEAD_MAX, per_second * 0.1 + 1)
+
+
+@given(due_s=st.floats(-1, 1), waiting=st.integers(0, 100), per_second=st.floats(1, 1000))
+def test_a_lane_with_intents_asks_again_before_more_than_half_of_them_have_left(
+    due_s: float, waiting: int, per_second: float
+) -> None:
+    until_s = until_next_group(due_s, waiting, Rate(1 / per_second, 0))
+    if waiting:
+        assert until_s is not None
+        assert 0 < until_s <= max(0.005, (waiting + 1) / 2 / per_second + 1e-9)
+    else:
+        assert until_s == (due_s if due_s > 0 else None)

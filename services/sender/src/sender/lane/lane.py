@@ -25,7 +25,6 @@ from sender.work import Group, Instance, Work
 
 RETRY_S = 0.25
 BEHIND_AGAIN_S = 0.02
-AGAIN_MIN_S = 0.005
 STOPPED_AGAIN_S = 5.0
 BUDGET_AGAIN_S = 5.0
 PAIRS_KEPT = 100_000
@@ -174,11 +173,8 @@ class Lane:
             return self.departures.rest_until_s - now_s
         if self._is_behind(now_s):
             return BEHIND_AGAIN_S
-        at_s = self.departures.ready_at(instance) - self._lookahead_s / 2
-        if at_s <= now_s and (waiting := self.departures.waiting):
-            # As many as may be ahead: half of them leave first, so that the next group is not of one.
-            return max(AGAIN_MIN_S, (waiting + 1) // 2 * instance.rate.interval_s)
-        return at_s - now_s if at_s > now_s else None
+        due_s = self.departures.ready_at(instance) - self._lookahead_s / 2 - now_s
+        return throttle.until_next_group(due_s, self.departures.waiting, instance.rate)
 
     async def _send_group(self, instance: Instance, works: list[Work]) -> None:
         assert self.lease is not None
@@ -242,7 +238,7 @@ class Lane:
 
     def _look_ahead(self, took_s: float) -> None:
         """Intents are made as far ahead as their transactions take, so that a slow database costs no pace."""
-        self._transaction_s = max(took_s, 0.9 * self._transaction_s + 0.1 * took_s)
+        self._transaction_s = max(took_s, took_s + 0.97 * (self._transaction_s - took_s))
         self._lookahead_s = min(max(self._parts.settings.lookahead_s, 2 * self._transaction_s), LOOKAHEAD_MAX_S)
 
     def _remember_pairs(self, pairs: Mapping[str, float]) -> None:

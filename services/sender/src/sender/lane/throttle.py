@@ -24,6 +24,7 @@ SLACK = 1e-3
 # database is slow (a transaction of 100 ms at 80 a second); more only where a number is faster still.
 AHEAD_MAX = 16
 AHEAD_MAX_S = 0.1
+AGAIN_MIN_S = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,16 @@ def count_ahead(rate: Rate, transaction_s: float) -> int:
     """
     during = ceil(transaction_s * rate.per_second)
     return min(2 * during + 1, max(AHEAD_MAX, ceil(AHEAD_MAX_S * rate.per_second)))
+
+
+def until_next_group(due_s: float, waiting: int, rate: Rate) -> float | None:
+    """Seconds until a lane asks for its next intents, None = not by time. `due_s`: until only one transaction's worth
+    of those that wait is left. Half of them leave first, so that the next group is not of one, and no more than that:
+    the next transaction may be slower than the last ones."""
+    if not waiting:
+        return due_s if due_s > 0 else None
+    half_s = max(AGAIN_MIN_S, (waiting + 1) // 2 * rate.interval_s)
+    return min(due_s, half_s) if due_s > 0 else half_s
 
 
 def emptied(now_s: float, rate: Rate) -> float:
