@@ -14,7 +14,7 @@ from scheduler.lane import hours
 from simulation.checks_of_dispatches import reported_failed
 from simulation.clock import START
 from simulation.scheduler_tables import DISPATCH, LANE, PACING
-from simulation.town import SENDER
+from simulation.town import LATE_S, SENDER
 from simulation.witness import Post
 from simulation.world import Violation, World
 
@@ -108,11 +108,12 @@ def check_pause(world: World) -> Iterator[Violation]:
 
 def check_hours_and_consent(world: World) -> Iterator[Violation]:
     policies = {campaign.id: campaign.definition.policy for campaign in world.town.campaigns}
-    skewed_s = SENDER.intent_age_max_s if world.town.faults.skew_s else 0.0
+    faults = world.town.faults
+    late_s = (SENDER.intent_age_max_s if faults.skew_s else 0.0) + (LATE_S if faults.late_departures else 0.0)
     for post in world.witness.posts:
         at = START + timedelta(seconds=post.at_s)
         policy = policies[post.campaign_id]
-        if not hours.is_open(policy, at) and not hours.is_open(policy, at - timedelta(seconds=skewed_s)):
+        if not hours.is_open(policy, at) and not hours.is_open(policy, at - timedelta(seconds=late_s)):
             yield "I7", f"a message left at {at.time()}, outside the allowed hours"
     for at_s, _, _, recipient in world.witness.intents:
         if at_s > world.witness.opted_out_s.get(recipient, float("inf")):

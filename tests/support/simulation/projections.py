@@ -11,7 +11,7 @@ from uuid import UUID
 from contracts import topics
 from contracts.ids import dispatch_id
 from projections import registers, timeline
-from projections.campaign import counters, dispatches, lifecycle, recipients
+from projections.campaign import counters, lifecycle, recipients, words
 from projections.conversation import messages
 from projections.folding import fold, greatest, least
 from simulation.clock import Process, Steps
@@ -98,14 +98,14 @@ def _join(get: Get, put: Put, kind: str, parts: Iterable[Any], join: Any) -> lis
     return changed
 
 
-def _show(get: Get, message_id: UUID) -> dispatches.Evidence | None:
+def _show(get: Get, message_id: UUID) -> words.Evidence | None:
     """What a message shows of its dispatch; nothing until it is known whose it is."""
     sent, status = get("sent", message_id.int), get("status", message_id.int)
     if sent is None:
         return None
     delivery = max(messages.ACCEPTED, 0 if status is None else status.delivery)
     times = (None, None) if status is None else (status.delivered_at, status.read_at)
-    return dispatches.Evidence(
+    return words.Evidence(
         ACCOUNT,
         sent.dispatch_id,
         sent.campaign_id,
@@ -119,11 +119,11 @@ def _show(get: Get, message_id: UUID) -> dispatches.Evidence | None:
 
 
 def _join_dispatches(
-    get: Get, put: Put, given: timeline.Gathered, shown: Iterable[dispatches.Evidence | None]
+    get: Get, put: Put, given: timeline.Gathered, shown: Iterable[words.Evidence | None]
 ) -> dict[int, tuple[UUID, UUID]]:
-    changed = _join(get, put, "change", given.changes, greatest(dispatches.Change._fields.index("version")))
-    changed += _join(get, put, "shown", [one for one in shown if one is not None], dispatches.join_evidence)
-    changed += _join(get, put, "failure", given.failures, greatest(dispatches.Failure._fields.index("key")))
+    changed = _join(get, put, "change", given.changes, greatest(words.Change._fields.index("version")))
+    changed += _join(get, put, "shown", [one for one in shown if one is not None], words.join_evidence)
+    changed += _join(get, put, "failure", given.failures, greatest(words.Failure._fields.index("key")))
     return {one.recipient_id.int: (one.recipient_id, one.subject_id) for one in changed if one.recipient_id is not None}
 
 

@@ -20,7 +20,7 @@ from sender.work import Instance, Work, outbound
 from simulation.clock import Signal, Steps
 from simulation.postgres import ConnectionLost
 from simulation.provider import Answer
-from simulation.town import LANE, SENDER, TRACE
+from simulation.town import LANE, LATE_S, SENDER, TRACE
 
 if TYPE_CHECKING:
     from simulation.sender import SenderRun
@@ -260,7 +260,7 @@ class Lane:
             self._end(ready, attempt.classify(error.rejected, process.wall()))
             return
         if self.sender.late_departures and rng.random() < self.sender.late_departures:
-            yield rng.uniform(0, 0.08)  # a busy loop, a new connection
+            yield rng.uniform(0, LATE_S)
         shift_s = throttle.put_back(latest_s, process.monotonic(), self.put_back_s)
         self.put_back_s += shift_s
         self.tat_s += shift_s

@@ -22,6 +22,8 @@ ACCOUNT = UUID(int=0xACC)
 PORTFOLIO = "portfolio"
 # How far a process's clock is off from the database's, at most.
 SKEW_S = 300.0
+# From a request's last check to its first byte, at most: a busy loop, a new connection.
+LATE_S = 0.08
 HOUR_S = 3600.0
 TRACE = "00-" + "1" * 32 + "-" + "2" * 16 + "-00"
 # Longer than a request may take and 30 s more: the echo of what is sent again never fits the attempt before it.
