@@ -203,8 +203,7 @@ class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
                     log.warning("batch_waits", group=self.subscription.group, error=type(error).__name__)
                     await pause(self.stopping, backoff_s(outages))
                 elif len(part) > 1:
-                    middle = len(part) // 2
-                    pending[-1:] = [part[middle:], part[:middle]]
+                    pending[-1:] = [part[len(part) // 2 :], part[: len(part) // 2]]
                 elif _place(part[0]) in self.hopeless:
                     raise
                 elif (tries := tries + 1) < TRIES:
@@ -246,7 +245,9 @@ class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
         """What can be handled, and how many were parked in a row by now. Raises TooManyParked."""
         readable, in_a_row, group = [], self.parked_in_a_row, self.subscription.group
         types = frozenset(event.__name__ for event in self.subscription.handles)
-        for record in records:
+        for nth, record in enumerate(records, 1):
+            if nth % 32 == 0:
+                await asyncio.sleep(0)  # what else is due goes between
             try:
                 if _place(record) in self.hopeless:
                     raise Unreadable(self.hopeless[_place(record)])
@@ -254,8 +255,7 @@ class _Inbox(ConsumerRebalanceListener):  # type: ignore[misc]
                     readable.append(read)
                     in_a_row = 0
             except Unreadable as error:
-                in_a_row += 1
-                if in_a_row > PARKED_IN_A_ROW_MAX:
+                if (in_a_row := in_a_row + 1) > PARKED_IN_A_ROW_MAX:
                     raise TooManyParked(f"{group} stopped at {_place(record)}; the last one: {error}") from error
                 if _place(record) not in self.parked:
                     await kafka.park(self.producer, record, group=group, reason=str(error))

@@ -32,6 +32,7 @@ from sender.work import Work
 GROUP = "sender"
 POLL_MS = 100
 BATCH_MAX = 1000
+READ_AT_ONCE = 16  # records; reading a thousand takes longer than a departure may be late
 CREDIT_S = 5.0
 OPEN_MIN = 1000
 HANDLED = frozenset({MessageQueued.__name__})
@@ -44,6 +45,7 @@ class Partition:
     watermark: Watermark = field(default_factory=Watermark)
     lanes: set[UUID] = field(default_factory=set)
     paused: bool = False
+    closed: bool = False
 
 
 class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
@@ -107,17 +109,24 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
         commit_at_s = self._clock() + self._settings.commit_s
         while not stopping.is_set():
             fetched = await self._consumer.getmany(timeout_ms=POLL_MS, max_records=BATCH_MAX)
-            for source, records in fetched.items():
-                for record in records:
-                    await self._take(source, record)
+            for partition, records in [(self._partitions.get(source), records) for source, records in fetched.items()]:
+                await self._take_all(partition, records)
             self._pause_full()
             if self._clock() >= commit_at_s:
                 commit_at_s = self._clock() + self._settings.commit_s
                 await self._commit()
 
-    async def _take(self, source: TopicPartition, record: Any) -> None:
-        partition = self._partitions.get(source)
-        if partition is None or not partition.watermark.begin(record.offset):
+    async def _take_all(self, partition: Partition | None, records: list[Any]) -> None:
+        """What else is due goes between. A partition that is revoked meanwhile is read again by its next owner."""
+        for nth, record in enumerate(records, 1):
+            if partition is None or partition.closed:
+                return
+            await self._take(partition, record)
+            if nth % READ_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    async def _take(self, partition: Partition, record: Any) -> None:
+        if not partition.watermark.begin(record.offset):
             return
         try:
             read = received(record, HANDLED)
@@ -174,7 +183,10 @@ class Worker(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _close(self, sources: set[TopicPartition]) -> None:
         """Lanes stop at once; their leases go back as soon as their last committed intent has left."""
-        instances = {key for source in sources if source in self._partitions for key in self._partitions[source].lanes}
+        closing = [self._partitions[source] for source in sources if source in self._partitions]
+        for partition in closing:
+            partition.closed = True
+        instances = {key for partition in closing for key in partition.lanes}
         running = []
         for key in instances & self.lanes.keys():
             self.lanes.pop(key).close()
