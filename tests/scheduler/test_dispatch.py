@@ -155,6 +155,10 @@ def test_what_concerns_the_instance_blocks_its_lane(reason: str) -> None:
     later = NOW + timedelta(hours=3)
     assert dispatch.lane_block(returned(reason, not_before=later), NOW) == later
     assert after(RELEASED, returned(reason, not_before=later)).due_at == later
+    # A sender whose clock is behind: without a pause the message would go to and fro.
+    past = NOW - timedelta(minutes=1)
+    assert dispatch.lane_block(returned(reason, not_before=past), NOW) == NOW + timedelta(seconds=1)
+    assert after(RELEASED, returned(reason, not_before=past)).due_at == NOW + timedelta(seconds=1)
 
 
 def test_an_ambiguous_message_is_answered_but_still_out() -> None:

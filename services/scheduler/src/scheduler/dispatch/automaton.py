@@ -30,6 +30,7 @@ CANCELLED: frozenset[CampaignStatus] = frozenset({"cancelling", "cancelled", "de
 # Waits of returned messages whose answer names no time, in seconds.
 _RETURN_WAIT_S = {"pair_rate": 6.0, "held": 5.0, "instance_unknown": 2.0}
 _LANE_RETURN_WAIT_S = 5.0
+_RETURN_WAIT_LEAST_S = 1.0
 # A failure that does not count (throttled, not sent) comes sooner: this share of the policy's first retry.
 _UNCOUNTED_SHARE = 1 / 8
 _RETRY_DOUBLINGS_MAX = 16
@@ -159,20 +160,27 @@ def _take_back(dispatch: Dispatch, returned: MessageReturned, rules: Rules, now:
             return waiting
         case _:
             wait_s = _RETURN_WAIT_S.get(returned.reason, _LANE_RETURN_WAIT_S)
-            return replace(waiting, waits="time", due_at=returned.not_before or now + timedelta(seconds=wait_s))
+            return replace(waiting, waits="time", due_at=_not_at_once(returned.not_before, wait_s, now))
 
 
 def lane_block(returned: MessageReturned, now: datetime) -> datetime | None:
     """Until when the whole lane should rest because of this answer; None if it concerns this message only."""
     match returned.reason:
         case "quota" | "breaker" | "throttled" | "instance_stopped":
-            return returned.not_before or now + timedelta(seconds=_LANE_RETURN_WAIT_S)
+            return _not_at_once(returned.not_before, _LANE_RETURN_WAIT_S, now)
         case "paused" | "cancelled" | "held" | "pair_rate" | "expired" | "instance_unknown" | "shutting_down":
             return None
         case "retry_budget":  # first attempts go on
             return None
         case _:
             assert_never(returned.reason)
+
+
+def _not_at_once(not_before: datetime | None, wait_s: float, now: datetime) -> datetime:
+    """A sender whose clock is behind names times that are past: its messages would go to and fro without a pause."""
+    if not_before is None:
+        return now + timedelta(seconds=wait_s)
+    return max(not_before, now + timedelta(seconds=_RETURN_WAIT_LEAST_S))
 
 
 def release(dispatch: Dispatch, run_epoch: int) -> Dispatch:
