@@ -11,7 +11,7 @@ from contracts import topics
 from contracts.campaigns import (
     SendingPolicy,
 )
-from contracts.instances import WarmUpChanged
+from contracts.instances import WarmUpChanged, WarmUpPlan
 from contracts.operations import HoldSet
 from scheduler_parts import (
     ACCOUNT,
@@ -20,6 +20,7 @@ from scheduler_parts import (
     add_instance,
     definition,
     folded,
+    instance,
     returned,
     settle_all,
     start_campaign,
@@ -144,6 +145,25 @@ async def test_two_replicas_never_release_the_same(on: Bench) -> None:
     released = [row["dispatch_id"] for each in rounds for row in each.result().rows]
     assert len(released) == len(set(released))
     assert {row["release"] for row in await on.rows("SELECT release FROM dispatch WHERE state = 'released'")} == {1}
+
+
+async def test_a_number_with_a_plan_waits_for_no_word_of_the_sender_to_keep_its_first_day(on: Bench) -> None:
+    """Released before the sender tells the first day, messages would leave as soon as it has begun."""
+    plan, instance_id = WarmUpPlan(first_day=3, full_per_day=10), await add_instance(on)
+    await start_campaign(on, definition([instance_id]), 30)
+    await on.tell(topics.INSTANCES, (instance_id, instance(warm_up=plan)))
+    assert len(await on.turn()) == 3
+    ((began,),) = await on.rows("SELECT warm_begins_at FROM lane")
+    day = WarmUpChanged(day=1, allowance=3, begins_at=began, ends_at=began + timedelta(days=1), at=began)
+    await on.tell(topics.INSTANCE_HEALTH, (instance_id, day))
+    assert await on.turn() == []
+    over = began + timedelta(days=9)
+    await on.tell(
+        topics.INSTANCE_HEALTH,
+        (instance_id, WarmUpChanged(day=9, allowance=None, begins_at=over, ends_at=over, at=over)),
+    )
+    await on.tell(topics.INSTANCES, (instance_id, instance(warm_up=plan)))
+    assert len(await on.turn()) == 27
 
 
 async def test_a_number_that_is_warmed_up_releases_its_day_and_no_more(on: Bench) -> None:

@@ -21,6 +21,7 @@ from contracts.instances import (
     InstanceRateRestored,
     InstanceThrottled,
     WarmUpChanged,
+    WarmUpPlan,
 )
 from scheduler.campaign.campaigns import account_of
 from scheduler.lane import lanes
@@ -55,6 +56,10 @@ UPDATE lane SET warm_used = CASE WHEN warm_begins_at = $3 THEN warm_used ELSE 0 
     warm_begins_at = $3, warm_until = $4
 WHERE instance_id = $1
 """
+# Until the sender tells its days: what is released before that would leave as soon as the number can send.
+_FIRST_DAY = """
+UPDATE lane SET warm_allowance = $2, warm_begins_at = $3 WHERE instance_id = $1 AND warm_begins_at IS NULL
+"""
 # Since when it cannot send for a reason that may move what it has not sent. A person's pause is no such reason.
 _STOPPED = """
 UPDATE instance SET stopped_at = CASE WHEN deleted OR status IN ('banned', 'disconnected')
@@ -76,9 +81,17 @@ class Instances:
         await lanes.create(raw, dict(sorted(owners.items())))
         await lanes.lock(raw, owners)
         for one in batch:
-            await _apply(raw, UUID(one.envelope.subject), account_of(one), one.event)
+            instance_id = UUID(one.envelope.subject)
+            await _apply(raw, instance_id, account_of(one), one.event)
+            if isinstance(one.event, InstanceConfigured) and one.event.warm_up is not None:
+                await raw.execute(_FIRST_DAY, instance_id, first_day(one.event.warm_up), one.envelope.time)
         await raw.execute(_STOPPED, list(owners))
         self._stage.wake_instances(owners)
+
+
+def first_day(plan: WarmUpPlan) -> int:
+    """What the sender will tell of a number whose warm-up begins."""
+    return max(1, min(plan.first_day, plan.full_per_day))
 
 
 async def _apply(raw: asyncpg.Connection, instance_id: UUID, account_id: UUID, event: Any) -> None:
