@@ -12,15 +12,15 @@ import asyncpg
 import pytest
 
 from projection_histories import draw_history
-from projection_parts import project, shuffle, split
+from projection_parts import draw_arrived, project, shuffle, split
 from projections import registers
-from projections.campaign import counters, dispatches, recipients, replies
+from projections.campaign import counters, dispatches, recipients, replies, words
 from projections.campaign import lifecycle as campaigns
 from projections.contact import allocations, contacts, people
 from projections.conversation import conversations, message_rows, messages
 
 pytestmark = pytest.mark.postgres
-HISTORIES = 30
+HISTORIES = 60
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,13 @@ FAULTS = [
     sql("dispatches: any version overwrites", dispatches, "UPSERT", "excluded.version > d.version",
         "excluded.version >= 0"),
     sql("dispatches: the first version stays", dispatches, "UPSERT", "excluded.version > d.version", "d.version < 0"),
-    Fault("dispatches: the last change of a batch wins", dispatches, "fold", _last_of_batch),
+    Fault("dispatches: the last change of a batch wins", words, "fold", _last_of_batch),
+    sql("dispatches: a plan says nothing of one that evidence told of before", dispatches, "INSERT_PLANNED",
+        "AND (account_id, id) NOT IN (SELECT account_id, id FROM moved)", "AND false"),
+    sql("dispatches: a later step's plan never looks at what happened to an earlier one", dispatches, "INSERT_PLANNED",
+        "FROM moved WHERE EXISTS", "FROM moved WHERE false AND EXISTS"),
+    Fault("dispatches: planned counts for all that was ever said", words, "_is_planned",
+        lambda _: lambda change: change.state == "pending"),
     sql("dispatches: delivery follows the last message", dispatches, "UPSERT",
         "delivery = greatest(d.delivery, excluded.delivery)", "delivery = excluded.delivery"),
     sql("dispatches: the last failure told is shown", dispatches, "UPSERT",
@@ -163,7 +169,7 @@ async def test_a_planted_fault_is_found(
 
     for seed in range(HISTORIES):
         rng = random.Random(seed)
-        history = draw_history(seed)
+        history = draw_arrived(draw_history(seed), rng)
         try:
             one = await project(worker, split(history, rng, 8))
             other = await project(worker, split(shuffle(history, rng), rng, 8))

@@ -25,7 +25,7 @@ class Dispatch:
     step: int
     instance: UUID
     address: Address
-    version: int = -1
+    version: int = 0
     attempt: int = 1
     sent: int = 0
 
@@ -150,7 +150,7 @@ def _change(history: History, account: UUID, plan: list[Dispatch], state: Any, r
                 dispatch_id=dispatch.id, recipient_id=dispatch.recipient or dispatch.subject, step=dispatch.step,
                 instance_id=dispatch.instance if history.rng.random() < 0.8 else None, version=dispatch.version,
                 attempt=dispatch.attempt, release=0, state=state, reason=reason,
-                due_at=history.now if state == "pending" else None,
+                due_at=history.now if state == "pending" and dispatch.version > 1 else None,
                 may_duplicate=state in ("accepted", "unresolved") and dispatch.version % 3 == 0,
                 given_up=state == "failed" and dispatch.version % 2 == 1,
             )

@@ -13,6 +13,7 @@ from chassis.kafka import Outgoing, Producer
 from chassis.settings import KafkaSettings, PostgresSettings
 from contracts import topics
 from contracts.envelope import Envelope, Event
+from contracts.progress import DispatchesChanged
 from pombo.backing import Database
 from projections.app import build
 from projections.consumers import COMPONENTS
@@ -72,6 +73,20 @@ def shuffle(records: Sequence[Record], rng: random.Random) -> list[Record]:
     mixed = [*records, *rng.choices(records, k=len(records) // 2)]
     rng.shuffle(mixed)
     return mixed
+
+
+def draw_arrived(records: Sequence[Record], rng: random.Random) -> list[Record]:
+    """All of them or, as often, of the scheduler's words only the first of each dispatch, one by one: the others are
+    still on their way, whatever providers have told already."""
+    if rng.random() < 0.5:
+        return list(records)
+    arrived: list[Record] = []
+    for envelope, event in records:
+        if isinstance(event, DispatchesChanged):
+            arrived += [(envelope, DispatchesChanged(changes=(one,))) for one in event.changes if one.version == 1]
+        else:
+            arrived.append((envelope, event))
+    return arrived
 
 
 TOPIC_OF = {event: topic for topic in topics.ALL for event in topic.events}

@@ -82,12 +82,13 @@ async def _read_notices(database: Database, changed: Touched, now: datetime) -> 
 def contact_notices(places: Iterable[Place]) -> list[tuple[UUID, ViewChanged]]:
     """One of each account, however many contacts a campaign binds: `ids` if they are few, else how many."""
     of_account: dict[UUID, list[UUID]] = {}
-    for account_id, contact_id in sorted(places):
+    for account_id, contact_id in places:
         of_account.setdefault(account_id, []).append(contact_id)
     notices: list[tuple[UUID, ViewChanged]] = []
     for account_id, ids in of_account.items():
         summary: dict[str, Any] = {"changed": len(ids)}
         if len(ids) <= CONTACTS_NAMED_MAX:
+            ids.sort()
             summary["ids"] = [str(contact_id) for contact_id in ids]
         notices.append((account_id, ViewChanged(view="contact", id=ids[0], summary=summary)))
     return notices

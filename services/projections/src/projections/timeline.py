@@ -20,7 +20,7 @@ from contracts.messages import MessageFailed, MessageResolved, MessageSent
 from contracts.progress import DispatchesChanged
 from contracts.statuses import StatusReceived
 from projections import registers
-from projections.campaign import counters, dispatches, recipients, replies, volume
+from projections.campaign import counters, dispatches, recipients, replies, volume, words
 from projections.campaign import lifecycle as campaigns
 from projections.conversation import answers, conversations, message_rows, messages, resolutions
 from projections.folding import run
@@ -37,8 +37,8 @@ class Gathered:
     campaigns: list[registers.Fact] = field(default_factory=list)
     audiences: list[recipients.Audience] = field(default_factory=list)
     identities: list[recipients.Identity] = field(default_factory=list)
-    changes: list[dispatches.Change] = field(default_factory=list)
-    failures: list[dispatches.Failure] = field(default_factory=list)
+    changes: list[words.Change] = field(default_factory=list)
+    failures: list[words.Failure] = field(default_factory=list)
     sent: list[messages.SentPart] = field(default_factory=list)
     received: list[messages.ReceivedPart] = field(default_factory=list)
     statuses: list[messages.StatusPart] = field(default_factory=list)
@@ -133,10 +133,10 @@ _READERS: Final[dict[type[Event], Callable[[Gathered, Envelope, Any], None]]] = 
     ),
     **dict.fromkeys(get_args(chat_events.ConversationEvent), _read_desk),
     campaign_events.RecipientsAdded: _read_recipients,
-    DispatchesChanged: lambda batch, envelope, event: batch.changes.extend(dispatches.read_changes(envelope, event)),
+    DispatchesChanged: lambda batch, envelope, event: batch.changes.extend(words.read_changes(envelope, event)),
     MessageSent: _read_sent,
     MessageResolved: _read_sent,
-    MessageFailed: lambda batch, envelope, event: _keep(batch.failures, dispatches.read_failure(envelope, event)),
+    MessageFailed: lambda batch, envelope, event: _keep(batch.failures, words.read_failure(envelope, event)),
     StatusReceived: lambda batch, envelope, event: _keep(batch.statuses, messages.read_status(envelope, event)),
     chat_events.MessageReceived: _read_received,
     **dict.fromkeys(
@@ -203,7 +203,7 @@ async def _write_dispatches(
 ) -> tuple[set[Place], set[Place]]:
     """Answers the recipients whose state may have changed, and the campaigns whose figures did."""
     evidence = [
-        dispatches.Evidence(
+        words.Evidence(
             one.account_id,
             one.dispatch_id,
             one.campaign_id,
@@ -218,7 +218,7 @@ async def _write_dispatches(
         for one in seen
         if one.dispatch_id is not None and one.sent_at is not None
     ]
-    rows = await run(connection, dispatches.UPSERT, dispatches.fold_words(batch.changes, evidence, batch.failures))
+    rows = await dispatches.write(connection, words.fold_words(batch.changes, evidence, batch.failures))
     found: dict[str, set[Any]] = {}
     for kind, *place in rows:
         found.setdefault(kind, set()).add(tuple(place))

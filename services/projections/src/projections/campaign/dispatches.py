@@ -1,138 +1,15 @@
 """One row per dispatch: the scheduler's latest word (highest version) and the evidence of its messages beside it."""
-# ruff: noqa: S608  the statement is made of constants of this file
+# ruff: noqa: S608  the statements are made of constants of this file
 
-from collections.abc import Iterable, Iterator
-from datetime import datetime
-from typing import Any, Final, NamedTuple
-from uuid import UUID
+from collections.abc import Sequence
+from typing import Any, Final
 
-from contracts.envelope import Envelope
-from contracts.ids import dispatch_id
-from contracts.messages import MessageFailed
-from contracts.progress import DispatchesChanged
+import asyncpg
+
 from projections.campaign.volume import count_moved, quarter
-from projections.conversation.messages import DELIVERED, READ, earliest
-from projections.folding import Key, fold, greatest, in_order, read_id
-
-
-class Change(NamedTuple):
-    account_id: UUID
-    id: UUID
-    subject_id: UUID
-    recipient_id: UUID | None
-    step: int
-    instance_id: UUID | None
-    version: int
-    attempt: int
-    release: int
-    state: str
-    reason: str | None
-    due_at: datetime | None
-    changed_at: datetime
-    may_duplicate: bool
-    given_up: bool
-
-
-class Evidence(NamedTuple):
-    """What the messages of one dispatch show."""
-
-    account_id: UUID
-    id: UUID
-    subject_id: UUID | None
-    recipient_id: UUID | None
-    step: int
-    message_id: UUID
-    sent_at: datetime
-    delivery: int
-    delivered_at: datetime | None
-    read_at: datetime | None
-
-
-class Failure(NamedTuple):
-    """What the sender said about a failed attempt; `key` orders attempts."""
-
-    account_id: UUID
-    id: UUID
-    subject_id: UUID | None
-    recipient_id: UUID | None
-    step: int
-    key: str
-    error: str
-
-
-# What the columns of the others hold in a row of one of them; they change nothing.
-_NOT_CHANGED: Final = (None, -1, 0, 0, None, None, None, None, False, False)
-_NOT_SHOWN: Final = (None, None, 0, None, None)
-_NOT_FAILED: Final = ("", None)
-_WORD_ENDS: Final = len(Change._fields)
-_EVIDENCE_ENDS: Final = _WORD_ENDS + len(_NOT_SHOWN)
-
-
-def read_changes(envelope: Envelope, event: DispatchesChanged) -> Iterator[Change]:
-    account_id = envelope.account_id
-    if account_id is None or not event.changes:
-        return
-    subject_id, time, first = read_id(envelope.subject), envelope.time, event.changes[0]
-    # A record is about one campaign or one conversation. What a person answers belongs to no recipient, and its id is
-    # not derived from one.
-    of_campaign = first.dispatch_id == dispatch_id(first.recipient_id, first.step)
-    for change in event.changes:
-        yield Change(
-            account_id,
-            change.dispatch_id,
-            subject_id,
-            change.recipient_id if of_campaign else None,
-            change.step,
-            change.instance_id,
-            change.version,
-            change.attempt,
-            change.release,
-            change.state,
-            change.reason,
-            change.due_at,
-            time,
-            change.may_duplicate,
-            change.given_up,
-        )
-
-
-def read_failure(envelope: Envelope, event: MessageFailed) -> Failure | None:
-    if envelope.account_id is None:
-        return None
-    error = ": ".join(part for part in (event.reason, event.code, event.detail) if part)
-    key = f"{event.attempt:06d}|{event.release:06d}|{envelope.id}"
-    return Failure(
-        envelope.account_id, read_id(envelope.subject), event.campaign_id, event.recipient_id, event.step, key, error
-    )
-
-
-def join_evidence(one: Evidence, other: Evidence) -> Evidence:
-    """Of several messages the newest is shown; delivery is the best that any reached."""
-    newest = max(one, other, key=lambda seen: (seen.sent_at, seen.message_id))
-    return Evidence(
-        *newest[:7],
-        max(one.delivery, other.delivery),
-        earliest(one.delivered_at, other.delivered_at),
-        earliest(one.read_at, other.read_at),
-    )
-
-
-def fold_words(
-    changes: Iterable[Change], seen: Iterable[Evidence], failures: Iterable[Failure]
-) -> list[tuple[Any, ...]]:
-    """What scheduler, messages and sender say about each dispatch, in one row: the columns of UPSERT."""
-    changed: dict[Key, Change] = fold(changes, greatest(Change._fields.index("version")))
-    shown: dict[Key, Evidence] = fold(seen, join_evidence)
-    failed: dict[Key, Failure] = fold(failures, greatest(Failure._fields.index("key")))
-    words: dict[Key, tuple[Any, ...]] = {key: change + _NOT_SHOWN + _NOT_FAILED for key, change in changed.items()}
-    for key, evidence in shown.items():
-        known = words.get(key) or evidence[:5] + _NOT_CHANGED + _NOT_SHOWN + _NOT_FAILED
-        words[key] = (*known[:_WORD_ENDS], *evidence[5:], *_NOT_FAILED)
-    for key, failure in failed.items():
-        known = words.get(key) or failure[:5] + _NOT_CHANGED + _NOT_SHOWN + _NOT_FAILED
-        words[key] = (*known[:_EVIDENCE_ENDS], *failure[5:])
-    return in_order(words)
-
+from projections.campaign.words import PLACE_ENDS, Words, only_changed
+from projections.conversation.messages import DELIVERED, READ
+from projections.folding import in_order, run
 
 # A failure counts only if nothing ≥ delivered is known; what was only seen in messages is still pending. Of a row `d`.
 EFFECTIVE_STATE: Final = (
@@ -256,3 +133,34 @@ UNION ALL SELECT CASE value WHEN 0 THEN 'emptied_figure' ELSE 'campaign' END, ac
 UNION ALL SELECT 'emptied_queue', account_id, NULL FROM queued WHERE value = 0
 UNION ALL SELECT 'emptied_volume', account_id, NULL FROM counted WHERE value = 0
 """
+# A dispatch of which nothing but its plan is said, and of which nothing was known. Answers as UPSERT, and `known`, by
+# (account, id), for whatever has a row already: nothing is written of that.
+INSERT_PLANNED: Final = f"""
+WITH moved AS (
+    INSERT INTO dispatch (account_id, id, subject_id, recipient_id, step, instance_id, reason, changed_at,
+        version, attempt, release, state, may_duplicate, given_up, delivery, error_key)
+    SELECT *, 1, 1, 0, 'pending', false, false, 0, '' FROM unnest($1::projections.given_planned[])
+    ON CONFLICT DO NOTHING
+    RETURNING account_id, id, recipient_id, subject_id AS new_subject_id, NULL::uuid AS old_subject_id,
+        instance_id AS new_instance_id, NULL::uuid AS old_instance_id, state AS new_state, NULL AS old_state,
+        0 AS new_delivery, 0 AS old_delivery, false AS new_given_up, false AS old_given_up
+), {_QUEUED}, {_TALLIED}
+SELECT 'recipient', account_id, recipient_id FROM moved WHERE {_STIRRED}
+UNION ALL SELECT 'campaign', account_id, campaign_id FROM tallied
+UNION ALL SELECT 'known', account_id, id FROM unnest($1::projections.given_planned[])
+    WHERE (SELECT count(*) FROM moved) < cardinality($1::projections.given_planned[])
+        AND (account_id, id) NOT IN (SELECT account_id, id FROM moved)
+"""
+
+
+async def write(connection: asyncpg.Connection, words: Words) -> list[Sequence[Any]]:
+    """Answers what UPSERT answers. New dispatches of a plan go by a statement of their own: most rows begin so."""
+    planned = [(*change[:PLACE_ENDS], change.reason, change.changed_at) for change in in_order(words.planned)]
+    answers, others = [], dict(words.others)
+    for answer in await run(connection, INSERT_PLANNED, planned):
+        if answer[0] == "known":
+            key = answer[1].int, answer[2].int
+            others[key] = only_changed(words.planned[key])
+        else:
+            answers.append(answer)
+    return answers + await run(connection, UPSERT, in_order(others))
