@@ -27,7 +27,7 @@ def heard(order: HoldSet, account_id: UUID) -> Received:
 
 
 async def obey(ledger: Ledger, orders: Sequence[tuple[HoldSet, UUID]]) -> None:
-    control = Control(closing=lambda: None, configured=lambda: None, warm_up=Policy())
+    control = Control(closing=lambda _: None, configured=lambda: None, warm_up=Policy())
     async with ledger.database.transaction() as connection:
         await control.handle(connection, [heard(order, account_id) for order, account_id in orders])
 

@@ -141,6 +141,17 @@ async def test_a_loop_that_is_late_ends_what_was_begun_before_it_begins_more(
     assert sent or delay_s is not None
 
 
+async def test_a_loop_that_is_late_takes_few_at_a_time_also_of_what_is_refused() -> None:
+    strain = Strain()
+    for _ in range(20):
+        strain.beat(1.0)
+    spoken = Spoken(refuse)
+    lane = lane_of(spoken, breaker.CLOSED, *(queued(n) for n in range(40)), strain=strain)
+    lane._transaction_s = lane._lookahead_s = 1.0
+    await lane._turn()
+    assert [len(group.works) for group in spoken.groups] == [2 * settings().in_flight_min]
+
+
 def test_a_single_stall_is_no_strain_and_calm_returns() -> None:
     strain = Strain()
     after: list[bool] = []

@@ -88,7 +88,7 @@ async def test_the_providers_own_word_holds_and_frees_a_template_and_people_are_
     async def say(status: Any, at: datetime) -> None:
         word = TemplateStatusChanged(name="oferta", status=status, at=at)
         envelope = Envelope(uuid4(), "TemplateStatusChanged", 1, "tests", str(NUMBER), now, ACCOUNT)
-        control = Control(closing=lambda: None, configured=lambda: None, warm_up=Policy())
+        control = Control(closing=lambda _: None, configured=lambda: None, warm_up=Policy())
         async with ledger.database.transaction() as connection:
             await control.handle(connection, [Received("instance-health", 0, 0, None, 0, envelope, word)])
 

@@ -4,7 +4,7 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from chassis.lifecycle import crash_point
 from chassis.outbox import relay
 from chassis.secrets import SecretBox
 from sender.consumers import CONTROL, EVIDENCE, Control, Evidence
+from sender.gates import Close
 from sender.gateway.client import Gateway
 from sender.health_line import tell_health
 from sender.instance.alarms import Alarms
@@ -90,7 +91,7 @@ class App:
             instances=self._instances.all,
             care=self._care,
         )
-        self._sweeps = Sweeps(self._database, settings)
+        self._sweeps = Sweeps(self._database, settings, self._producer)
         self._look_ups = LookUps(self._database, self._gateway, self._instances, settings)
         self._connections = Connections(self._database, self._gateway, self._instances, settings.webhook_base_url)
         self._requests: asyncio.TaskGroup | None = None
@@ -128,9 +129,7 @@ class App:
 
     def _side_tasks(self, stopping: asyncio.Event) -> list[Coroutine[Any, Any, None]]:
         settings = self.settings
-        control = Control(
-            closing=self._sweeps.closing.set, configured=self._instances.wake.set, warm_up=self._care.warm_up
-        )
+        control = Control(closing=self._stop_campaigns, configured=self._instances.wake.set, warm_up=self._care.warm_up)
         signals = Signals(self._instances, self._care)
         evidence = Evidence(self._database, signals, stopped=self._instances.wake.set)
         shared: dict[str, Any] = {
@@ -167,6 +166,15 @@ class App:
             hosts=self._hosts,
         )
         return Lane(instance_id, account_id, self._parts, departures)
+
+    def _stop_campaigns(self, closes: Sequence[Close]) -> None:
+        """Their gates are closed: what is committed and has not left here need not be waited for."""
+        for close in closes:
+            for lane in self.worker.lanes.values():
+                lane.departures.recall(
+                    UUID(close.campaign_id), close.run_epoch, "cancelled" if close.cancelled else "paused"
+                )
+        self._sweeps.closing.set()
 
     def _wake_lane(self, instance_id: UUID) -> None:
         lane = self.worker.lanes.get(instance_id)

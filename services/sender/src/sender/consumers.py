@@ -83,11 +83,15 @@ WHERE account_id = $1 AND dispatch_id = $2 AND state IN ('ambiguous', 'unresolve
 
 
 class Control:
-    """Orders: gates, holds, consent, instances, decisions. `closing` and `configured` wake who acts on them."""
+    """Orders: gates, holds, consent, instances, decisions. `closing` hears of the gates that were closed, `configured`
+    wakes who reads the numbers."""
 
-    def __init__(self, *, closing: Callable[[], None], configured: Callable[[], None], warm_up: Policy) -> None:
+    def __init__(
+        self, *, closing: Callable[[Sequence[gates.Close]], None], configured: Callable[[], None], warm_up: Policy
+    ) -> None:
         self._warm_up = warm_up
         self._closing = closing
+        self._closes: list[gates.Close] = []
         self._configured = configured
 
     async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
@@ -112,11 +116,14 @@ class Control:
                 case TemplateStatusChanged() if (word := templates.read_word(envelope, event)) is not None:
                     words.append(word)
         await templates.tell(connection, await gates.change(raw, closes, holds, consents, words), utc_now())
+        self._closes = closes
         for received in batch:
             await self._heed(connection, received)
 
     async def after(self) -> None:
-        self._closing()
+        closes, self._closes = self._closes, []
+        if closes:
+            self._closing(closes)
         self._configured()
 
     async def _heed(self, connection: AsyncConnection, received: Received) -> None:

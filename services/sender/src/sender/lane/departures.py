@@ -5,7 +5,8 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
+from uuid import UUID
 
 from chassis.lifecycle import utc_now
 from chassis.telemetry import followed, is_recorded
@@ -134,6 +135,17 @@ class Departures:
     async def all_left(self) -> None:
         """Until no committed intent is undeparted; requests under way go on by themselves."""
         await self._empty.wait()
+
+    def recall(self, campaign_id: UUID, run_epoch: int, reason: Literal["paused", "cancelled"]) -> None:
+        """A person stops the campaign: what has not left of it goes back, instead of being waited for."""
+        ready, self._ready = self._ready, deque()
+        for one in ready:
+            message = one.work.message
+            if message.campaign_id == campaign_id and message.run_epoch <= run_epoch:
+                self.circuit.give_back()
+                self._end(one, NeverLeft(reason, returned=True))
+            else:
+                self._ready.append(one)
 
     async def _pace(self) -> None:
         """Never catching up: a departure that was late moves the later ones, within the limiter's tolerance."""

@@ -157,6 +157,8 @@ class Lane:
         slots = instance.in_flight_max - self.departures.in_flight
         if not self._queues.has_people and instance.in_flight_max > 1:
             slots -= 1  # kept for people
+            if self._parts.strain.is_high:  # few at a time, also where they will only be refused
+                slots = min(slots, 2 * self._parts.settings.in_flight_min - self.departures.in_flight)
         if slots <= 0:
             return 0
         permits = self.departures.circuit.permits(now_s)

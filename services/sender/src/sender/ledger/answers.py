@@ -161,7 +161,7 @@ def _repeated(about: About) -> dict[str, Any]:
 
 
 def _return_reason(reason: str) -> ReturnReason:
-    return "shutting_down" if reason == "shutting_down" else "expired"
+    return reason if reason in ("shutting_down", "paused", "cancelled") else "expired"  # type: ignore[return-value]
 
 
 def _event(about: About, kind: str, at: datetime, event: MessageEvent) -> Outgoing:
