@@ -24,17 +24,17 @@ ORDER BY 1 ON CONFLICT DO NOTHING
 _LOCK = """
 SELECT instance_id, bound FROM occupancy WHERE instance_id = ANY($1::uuid[]) ORDER BY instance_id FOR UPDATE
 """
-# Answers the few that others had bound first, and not the thousands that it made: those the caller knows.
 _BIND = """
-WITH made AS (
-    INSERT INTO binding (account_id, recipient_key, instance_id, contact_id, bound_at)
-    SELECT $1, key, instance_id, contact_id, $5 FROM unnest($2::text[], $3::uuid[], $4::uuid[])
-        AS b(key, instance_id, contact_id) ORDER BY key
-    ON CONFLICT DO NOTHING RETURNING recipient_key
-)
-SELECT key FROM unnest($2::text[]) AS b(key) WHERE key NOT IN (SELECT recipient_key FROM made)
+INSERT INTO binding (account_id, recipient_key, instance_id, contact_id, bound_at)
+SELECT $1, key, instance_id, contact_id, $5 FROM unnest($2::text[], $3::uuid[], $4::uuid[])
+    AS b(key, instance_id, contact_id) ORDER BY key
+ON CONFLICT DO NOTHING
 """
-_ACTUAL = "SELECT recipient_key, instance_id FROM binding WHERE account_id = $1 AND recipient_key = ANY($2::text[])"
+# The few that others had bound first: rows that this transaction has not made.
+_OTHERS = """
+SELECT recipient_key, instance_id FROM binding
+WHERE account_id = $1 AND recipient_key = ANY($2::text[]) AND xmin <> pg_current_xact_id()::xid
+"""
 _OCCUPY = """
 UPDATE occupancy o SET bound = greatest(0, o.bound + n.count)
 FROM unnest($1::uuid[], $2::int[]) AS n(instance_id, count) WHERE o.instance_id = n.instance_id
@@ -79,14 +79,13 @@ async def bind(
     if not wanted:
         return [], {}
     keys, instance_ids, contact_ids = zip(*wanted, strict=True)
-    others = {row[0] for row in await raw.fetch(_BIND, account_id, keys, instance_ids, contact_ids, now)}
+    status = await raw.execute(_BIND, account_id, keys, instance_ids, contact_ids, now)
+    others: dict[str, UUID] = {}
+    if status != f"INSERT 0 {len(wanted)}":
+        others = {row["recipient_key"]: row["instance_id"] for row in await raw.fetch(_OTHERS, account_id, keys)}
     made = [one for one in wanted if one[0] not in others] if others else list(wanted)
     await occupy(raw, Counter(instance_id for _, instance_id, _ in made))
-    actual = {key: instance_id for key, instance_id, _ in made}
-    if others:
-        rows = await raw.fetch(_ACTUAL, account_id, sorted(others))
-        actual.update((row["recipient_key"], row["instance_id"]) for row in rows)
-    return made, actual
+    return made, others | {key: instance_id for key, instance_id, _ in made}
 
 
 async def occupy(raw: asyncpg.Connection, more: Mapping[UUID, int]) -> None:
