@@ -67,7 +67,7 @@ class KeptProducer:
             raise error
         for record in records:
             if record.topic == topics.MESSAGE_QUEUED.name:
-                event = decode(read_type(record.headers), 1, record.value)
+                event = decode(read_type(dict(record.headers)), 1, record.value)
                 assert isinstance(event, MessageQueued)
                 self.published.append(event)
             else:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import orjson
 from pydantic import ValidationError
 
-from contracts.envelope import Envelope, Event, UnreadableEnvelope, read_headers, read_type
+from contracts.envelope import Envelope, Event, UnreadableEnvelope, read_envelope, read_type
 from contracts.topics import EVENT_TYPES
 from contracts.upcasting import upcast
 
@@ -25,9 +25,10 @@ def read_record(
     headers: Iterable[tuple[str, bytes]], value: bytes, handles: frozenset[str] | None = None
 ) -> tuple[Envelope, Event] | None:
     """None if the type is known but not in `handles`. Raises one of UNREADABLE."""
-    if handles is not None and (known := read_type(headers)) not in handles and known in EVENT_TYPES:
+    values = dict(headers)
+    if handles is not None and (known := read_type(values)) not in handles and known in EVENT_TYPES:
         return None
-    envelope = read_headers(headers)
+    envelope = read_envelope(values)
     return envelope, decode(envelope.type, envelope.version, value)
 
 
@@ -44,7 +45,9 @@ def decode(event_type: str, version: int, value: bytes, types: Mapping[str, type
         if version < model.VERSION:
             data = upcast(event_type, version, model.VERSION, orjson.loads(value))
             return model.model_validate_json(orjson.dumps(data), extra="ignore")
-        return model.model_validate_json(value, extra="ignore")
+        # As model_validate_json does, which first looks for a mistake in its arguments.
+        event: Event = model.__pydantic_validator__.validate_json(value, extra="ignore")
+        return event
     except (ValidationError, ValueError, KeyError, TypeError) as error:
         raise Undecodable(f"{event_type} v{version}: {_without_values(error)}") from None
 

@@ -1,6 +1,6 @@
 """CloudEvents 1.0 in Kafka's binary mode: what every record says about itself, in headers."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from typing import ClassVar, NamedTuple
@@ -67,14 +67,18 @@ def write_headers(envelope: Envelope) -> Headers:
     return headers
 
 
-def read_type(headers: Iterable[tuple[str, bytes]]) -> str:
+def read_type(values: Mapping[str, bytes]) -> str:
     """The event's type alone, '' if there is none: most records are skipped by it."""
-    return next((value.decode(errors="replace") for name, value in headers if name == "ce_type"), "")
+    return values.get("ce_type", b"").decode(errors="replace")
 
 
 def read_headers(headers: Iterable[tuple[str, bytes]]) -> Envelope:
     """Raises UnreadableEnvelope."""
-    values = dict(headers)
+    return read_envelope(dict(headers))
+
+
+def read_envelope(values: Mapping[str, bytes]) -> Envelope:
+    """Of headers by name. Raises UnreadableEnvelope."""
     try:
         time = datetime.fromisoformat(values["ce_time"].decode())
         if time.tzinfo is None:
