@@ -50,15 +50,17 @@ _DETECTED = (
 _BLOCK = """
 UPDATE lane SET blocked_until = $2, blocked_by = $3 WHERE instance_id = $1
 """
-# A new day of the warm-up begins with nothing used; a slower one has used what it has.
+# A new day of the warm-up begins with what is still out: it may leave in this day, and is none of it once it came back.
+# A slower day has used what it has.
 _WARM_UP = """
-UPDATE lane SET warm_used = CASE WHEN warm_begins_at = $3 THEN warm_used ELSE 0 END, warm_allowance = $2,
+UPDATE lane SET warm_used = CASE WHEN warm_begins_at = $3 THEN warm_used ELSE in_flight END, warm_allowance = $2,
     warm_begins_at = $3, warm_until = $4
 WHERE instance_id = $1
 """
 # Until the sender tells its days: what is released before that would leave as soon as the number can send.
 _FIRST_DAY = """
-UPDATE lane SET warm_allowance = $2, warm_begins_at = $3 WHERE instance_id = $1 AND warm_begins_at IS NULL
+UPDATE lane SET warm_used = in_flight, warm_allowance = $2, warm_begins_at = $3
+WHERE instance_id = $1 AND warm_begins_at IS NULL
 """
 # Since when it cannot send for a reason that may move what it has not sent. A person's pause is no such reason.
 _STOPPED = """
