@@ -176,6 +176,14 @@ def test_unresolved_ends_it_unless_the_campaign_sends_at_least_once() -> None:
     assert (again.state, again.attempt, again.may_duplicate, again.waits) == ("pending", 2, True, None)
 
 
+@pytest.mark.parametrize("status", ["running", "paused", "cancelled"])
+def test_one_that_left_is_unresolved_though_a_copy_of_it_was_returned(status: Any) -> None:
+    """The copy waited for the number's next owner, the other one had left with the owner before, which is dead."""
+    answers = (returned("shutting_down"), ambiguous(), resolved("unresolved"))
+    assert after(RELEASED, *answers, rules=Rules(status=status, run_epoch=1)).state == "unresolved"
+    assert after(RELEASED, returned("paused"), resolved("unresolved")).state == "unresolved"
+
+
 def test_late_evidence_settles_an_unresolved_one() -> None:
     unresolved = after(RELEASED, ambiguous(), resolved("unresolved"))
     assert after(unresolved, resolved("accepted")).state == "accepted"

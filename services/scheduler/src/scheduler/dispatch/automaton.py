@@ -113,7 +113,8 @@ def _has_failed(dispatch: Dispatch, attempt: int) -> bool:
 
 
 def _leave_unresolved(dispatch: Dispatch, outcome: MessageResolved, rules: Rules) -> Dispatch:
-    if dispatch.state != "released" or outcome.attempt != dispatch.attempt:
+    """Also where another copy of the same release was returned, by a sender that did not know of the one that left."""
+    if dispatch.state not in ("released", "pending", "cancelled", "expired") or outcome.attempt != dispatch.attempt:
         return dispatch
     if rules.guarantee == "at_least_once" and rules.status == "running":
         return replace(_next_attempt(dispatch), may_duplicate=True, reason="unresolved")
