@@ -18,7 +18,9 @@ from projections.generation.log import Log, Offsets
 
 # Of one transaction. What is said of one row within it is written once, so many: a message has five events or more.
 # Bytes and not records, because one record describes a message or five hundred; in memory they are many times that.
-BATCH_BYTES: Final = 8 * 1024 * 1024
+PART_BYTES_MAX: Final = 8 * 1024 * 1024
+# Each is twice as large as the one before: PostgreSQL need not wait long for the first.
+_FIRST_PART_BYTES: Final = 1024 * 1024
 # The tables grow from nothing within minutes: each of the large batches gets plans of its own.
 _ENTER: Final = """
 SELECT set_config('search_path', $1, true), go_by_key(), set_config('plan_cache_mode', 'force_custom_plan', true)
@@ -57,14 +59,16 @@ class Replay:
 
         While PostgreSQL works on one part, the next one is read.
         """
-        part = await self._read_part(targets)
+        bytes_max = _FIRST_PART_BYTES
+        part = await self._read_part(targets, bytes_max)
         while part.start != part.end:
-            part, _ = await asyncio.gather(self._read_part(targets), self._apply(connection, part))
+            bytes_max = min(2 * bytes_max, PART_BYTES_MAX)
+            part, _ = await asyncio.gather(self._read_part(targets, bytes_max), self._apply(connection, part))
 
-    async def _read_part(self, targets: Mapping[TopicPartition, int]) -> Part:
+    async def _read_part(self, targets: Mapping[TopicPartition, int], bytes_max: int) -> Part:
         """Empty only if nothing is missing up to `targets`."""
         start, batch, events, size = self._log.positions(), self._component.begin(), 0, 0
-        while size < BATCH_BYTES and (records := await self._log.read(targets)):
+        while size < bytes_max and (records := await self._log.read(targets)):
             size += sum(map(len, records))
             # At once: of a decoded record only what is to be written stays in memory.
             events += self._gather(batch, records)
