@@ -24,7 +24,7 @@ class Settings(ServiceSettings):
     intent_batch_max: int = Field(400, description="messages in one intent transaction")
     intent_age_max_s: float = Field(2.0, description="an older intent is not sent any more")
     outcome_linger_s: float = Field(0.005, description="how long outcomes are gathered")
-    outcome_every_s: float = Field(0.025, description="between the beginnings of two transactions of outcomes")
+    outcome_every_s: float = Field(0.050, description="between the beginnings of two transactions of outcomes")
     outcome_batch_max: int = Field(400, description="outcomes in one transaction")
     latency_headroom_s: float = Field(0.5, description="answer time for which requests in flight suffice")
     in_flight_min: int = Field(8, description="requests in flight that a number may have in any case")
