@@ -8,10 +8,12 @@ import pytest
 
 from backing import MakeDatabase
 from chassis.kafka import Producer, ensure_topics
+from chassis.telemetry import REGISTRY
 from contracts import topics
-from projection_histories import draw_history
+from contracts.statuses import StatusReceived
+from projection_histories import Record, draw_history
 from projection_parts import migrate_projections, projections_settings, publish, serving, wait_until
-from projections.consumers import COMPONENTS
+from projections.consumers import COMPONENTS, TIMELINE
 from projections.generation.rebuild import compare, rebuild
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
@@ -64,3 +66,40 @@ async def test_rebuilt_equals_live_while_live_goes_on(database_factory: MakeData
     finally:
         await reader.close()
         await producer.stop()
+
+
+async def test_what_cannot_be_written_is_left_out_as_the_live_service_parked_it(
+    database_factory: MakeDatabase, kafka_bootstrap: str
+) -> None:
+    database = database_factory(migrate_projections)
+    settings = projections_settings(database, kafka_bootstrap)
+    await ensure_topics(settings.kafka, topics.ALL)
+    producer = Producer(settings.kafka)
+
+    def count_parked() -> float:
+        labels = {"group": TIMELINE.group, "topic": topics.STATUS_RECEIVED.name}
+        return REGISTRY.get_sample_value("pombo_records_parked_total", labels) or 0
+
+    before = count_parked()
+
+    async def is_parked() -> bool:
+        return count_parked() > before
+
+    try:
+        await publish(producer, [_spoil(record) for record in draw_history(2, events_min=300)])
+        async with serving(settings):
+            await wait_until(is_parked, seconds=60)
+        compared = await compare(settings)
+    finally:
+        await producer.stop()
+
+    assert compared.differing == []
+    assert compared.live["message"].rows > 0
+
+
+def _spoil(record: Record) -> Record:
+    """PostgreSQL has no text with a zero in it."""
+    envelope, event = record
+    if isinstance(event, StatusReceived) and event.status == "failed":
+        return envelope, event.model_copy(update={"detail": "\0"})
+    return record
