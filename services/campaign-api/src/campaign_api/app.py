@@ -9,6 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from campaign_api import consumers
+from campaign_api.campaign.paces import Paces
 from campaign_api.door.http import build_door
 from campaign_api.door.parts import Parts
 from campaign_api.explanation.forecasts import Forecasts
@@ -134,6 +135,7 @@ def build(settings: Settings, stopping: asyncio.Event) -> Application:
         tokens=TokenKeys.read(settings.token_keys.get_secret_value(), settings.token_issuer),
         feed=Feed(settings.kafka),
         forecasts=Forecasts(),
+        paces=Paces(),
         now=utc_now,
         stopping=stopping,
         readers=asyncio.Semaphore(READERS_MAX),

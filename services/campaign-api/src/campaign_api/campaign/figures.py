@@ -61,7 +61,7 @@ async def statistics(campaign_id: UUID, principal: Operator, parts: Here) -> Sta
         row = await visible(connection, campaign_id)
         figures = dict((await reading.figures(connection, [campaign_id])).get(campaign_id) or {})
         running = row["status"] in ("running", "pausing", "cancelling")
-        lately = await reading.sent_lately(connection, campaign_id) if running else 0
+        lately = await parts.paces.per_minute(connection, campaign_id, parts.now()) if running else 0
         going = row["status"] == "running"
         end = await parts.forecasts.end_of(connection, principal.account_id, row, parts.now()) if going else None
         twice = await reading.possibly_twice(connection, campaign_id)

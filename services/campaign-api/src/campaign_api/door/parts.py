@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 from fastapi import Depends, Request
 
+from campaign_api.campaign.paces import Paces
 from campaign_api.explanation.forecasts import Forecasts
 from campaign_api.identity.passwords import Passwords
 from campaign_api.identity.tokens import TokenKeys
@@ -30,6 +31,7 @@ class Parts:
     tokens: TokenKeys
     feed: Feed
     forecasts: Forecasts
+    paces: Paces
     now: Callable[[], datetime]
     stopping: asyncio.Event
     readers: asyncio.Semaphore  # uploaded files that are read at the same time

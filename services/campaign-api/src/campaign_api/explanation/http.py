@@ -51,7 +51,7 @@ class _Known:
 async def of_campaign(campaign_id: UUID, principal: Operator, parts: Here, request_id: NewId) -> Explanation:
     """Every reason that holds the campaign now and until when, and its true end."""
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
-        known = await _campaign(connection, principal, campaign_id, request_id)
+        known = await _campaign(connection, parts, principal, campaign_id, request_id)
     return await _explained(parts, principal, known)
 
 
@@ -93,7 +93,7 @@ async def of_dispatch(dispatch_id: UUID, principal: Operator, parts: Here, reque
             raise not_found("Message")
         numbers = (row["instance_id"],) if row["instance_id"] is not None else ()
         if row["campaign_id"] is not None:
-            whole = await _campaign(connection, principal, row["campaign_id"], request_id)
+            whole = await _campaign(connection, parts, principal, row["campaign_id"], request_id)
             own, definition, request = whole.own, whole.definition, whole.request
         else:
             own, definition = await facts.of_holds(connection, numbers, None), None
@@ -124,7 +124,9 @@ async def of_any(
     return await of_dispatch(dispatch_id, principal, parts, request_id)
 
 
-async def _campaign(connection: AsyncConnection, principal: Principal, campaign_id: UUID, request_id: UUID) -> _Known:
+async def _campaign(
+    connection: AsyncConnection, parts: Parts, principal: Principal, campaign_id: UUID, request_id: UUID
+) -> _Known:
     row = await visible(connection, campaign_id)
     definition = campaigns.definition_of(row)
     figures = (await reading.figures(connection, [campaign_id])).get(campaign_id)
@@ -141,7 +143,7 @@ async def _campaign(connection: AsyncConnection, principal: Principal, campaign_
         status=row["status"],
         definition=definition,
         shown=figures["dispatches_pending"] + figures["dispatches_queued"] if figures and running else None,
-        per_minute=await reading.sent_lately(connection, campaign_id) if running else 0,
+        per_minute=await parts.paces.per_minute(connection, campaign_id, parts.now()) if running else 0,
     )
 
 
