@@ -14,7 +14,8 @@ from projections.conversation import messages
 from providers.protocol import Ambiguous, Throttled
 from scheduler.dispatch import automaton
 from scheduler.lane import pacing
-from sender.lane import quota, throttle
+from sender.instance import warm_up
+from sender.lane import budget, quota, throttle
 from sender.ledger import attempt, delivery
 from sender.ledger.attempt import NoAnswer, WasRejected
 from sender.offsets import Watermark
@@ -53,6 +54,18 @@ def _slow_and_pauses(town: Town) -> bool:
 
 def _throttles(town: Town) -> bool:
     return town.moods.fates["throttled"] > 0.1 and not town.faults.late_departures
+
+
+def _warms_up(town: Town) -> bool:
+    return bool(town.warm_ups.plans)
+
+
+def _is_flagged(town: Town) -> bool:
+    return any(what == "poor" for _, what, _ in town.warm_ups.orders)
+
+
+def _fails_often(town: Town) -> bool:
+    return town.moods.fates["busy"] + town.moods.fates["not_connected"] > 0.2
 
 
 def _flaw(name: str, *breaks: str, suits: Callable[[Town], bool] = lambda _: True) -> Bug:
@@ -177,6 +190,18 @@ def _any_lease(_: Any) -> Any:
     return lambda lease, now_s: lease is not None
 
 
+def _endless(_: Any) -> Any:
+    return property(lambda lane: 1_000_000)
+
+
+def _todays(_: Any) -> Any:
+    return lambda plan, today, *rest: today
+
+
+def _spend_anyway(original: Any) -> Any:
+    return lambda traffic, *given: original(traffic, *given) or traffic
+
+
 def _half_a_day(_: Any) -> Any:
     return 12 * 3600
 
@@ -202,6 +227,10 @@ BUGS: tuple[Bug, ...] = (
     _flaw("old_intents_leave", "I6", "I2", "I3", "I4"),
     _flaw("quota_not_locked", "I5"),
     _flaw("pace_not_heeded", "I4", suits=_throttles),
+    Bug("retries have no budget", ("I14",), patches=((budget, "try_again", _spend_anyway),), suits=_fails_often),
+    Bug("a warm-up grows whatever happens", ("I5",),
+        patches=((warm_up, "judge", _constant((None, False))),), suits=_warms_up),
+    Bug("a poor quality slows no warm-up", ("I5",), patches=((warm_up, "slow", _todays),), suits=_is_flagged),
     # The sender: what became of it
     Bug("throttling uses up retries", ("I1",), patches=((attempt, "classify", _count_throttling),)),
     Bug("no answer means try again", ("I2",), patches=((attempt, "classify", _retry_the_uncertain),)),
@@ -223,6 +252,9 @@ BUGS: tuple[Bug, ...] = (
         patches=((automaton, "CANCELLED", _forget_returns_of_cancelled),)),
     Bug("the delay begins with the release", ("I4",), patches=((pacing, "_delay_ends", _constant(None)),)),
     Bug("credit without end", ("I14",), patches=((pacing, "_credit_left", _constant(1000)),)),
+    Bug("a day of a warm-up has no end", ("I5",), patches=((pacing.Lane, "warm_left", _endless),), suits=_warms_up),
+    _flaw("days_begin_unused", "I5", suits=_warms_up),
+    _flaw("first_day_from_the_sender", "I5", suits=_warms_up),
     _flaw("forgotten_not_published", "I1", "I13"),
     _flaw("drained_while_ambiguous", "I1"),
     # webhook-ingest

@@ -7,13 +7,14 @@ are only compared with them.
 from simulation import checks_of_dispatches as dispatches
 from simulation import checks_of_limits as limits
 from simulation import checks_of_logs as logs
+from simulation import checks_of_warm_up as warm_up
 from simulation.world import Violation, World
 
 CHECKS = (
     dispatches.check_completeness, dispatches.check_completed, dispatches.check_failures,
     dispatches.check_at_most_once, dispatches.check_truth, dispatches.check_steps,
     limits.check_rates, limits.check_pace, limits.check_quota, limits.check_pause, limits.check_hours_and_consent,
-    limits.check_credit,
+    limits.check_credit, limits.check_retry_budget, warm_up.check_warm_ups,
     logs.check_projections, logs.check_logs, logs.check_webhooks, logs.check_fencing,
 )  # fmt: skip
 

@@ -11,11 +11,12 @@ from contracts import campaigns as events
 from contracts import topics
 from contracts.messages import MessageReturned, MessageSent
 from scheduler.lane import hours
+from sender.lane import budget
 from simulation.checks_of_dispatches import reported_failed
 from simulation.clock import START
 from simulation.scheduler_tables import DISPATCH, LANE, PACING
 from simulation.town import LATE_S, SENDER
-from simulation.witness import Post
+from simulation.witness import Post, Try
 from simulation.world import Violation, World
 
 DAY_S = 86_400.0
@@ -23,6 +24,7 @@ ROUNDING_S = 1e-6
 SLOWED_FOR_S = 10.0
 SLOWED_SHARE = 0.85  # two refusals within two seconds count as one: 0.7 and twelve hundredths at most
 SLOWED_SLACK_S = 0.05
+COUNTED: tuple[Try, ...] = ("first", "retry", "failed", "answered")
 
 
 def check_rates(world: World) -> Iterator[Violation]:
@@ -166,3 +168,23 @@ def _most_within(times_s: list[float], window_s: float) -> int:
             first += 1
         most = max(most, last - first + 1)
     return most
+
+
+def check_retry_budget(world: World) -> Iterator[Violation]:
+    """While a host is in trouble, retries are at most their share of first attempts and a few: counted from scratch."""
+    policy = budget.Policy(share=SENDER.retry_share)
+    lately: dict[Any, dict[Try, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for at_s, *life, what in world.witness.tries:
+        times = lately[tuple(life)]
+        if what not in ("retry", "retaken"):
+            times[what].append(at_s)
+            continue
+        first, retried, failed, answered = (
+            sum(0.5 ** ((at_s - one_s) / policy.half_life_s) for one_s in times[kind]) for kind in COUNTED
+        )
+        troubled = failed > max(0.5, policy.trouble * (failed + answered)) + ROUNDING_S
+        if not troubled or retried + 1 <= policy.reserve + policy.share * first + ROUNDING_S:
+            times["retry"].append(at_s)
+        elif what == "retry":
+            yield "I14", f"{retried + 1:.1f} retries lately for {first:.1f} first attempts at a host in trouble"
+            return

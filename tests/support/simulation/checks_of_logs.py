@@ -66,7 +66,8 @@ def check_webhooks(world: World) -> Iterator[Violation]:
     for body, count in Counter(world.witness.acknowledged_webhooks).items():
         if raw[body.decode()] < count:
             yield "I11", "a webhook that was answered 200 is missing"
-    known = world.kafka.event_ids(topics.STATUS_RECEIVED) | world.kafka.event_ids(topics.MESSAGE_RECEIVED)
+    told = (topics.STATUS_RECEIVED, topics.MESSAGE_RECEIVED, topics.INSTANCE_HEALTH)
+    known = set().union(*(world.kafka.event_ids(topic) for topic in told))
     for record in world.kafka.records(topics.WEBHOOK_RECEIVED):
         for report in world.ingest.read(record):
             if report.envelope.id not in known:

@@ -18,12 +18,13 @@ from simulation.kafka import Record
 from simulation.ledger import Ledger
 from simulation.ledger_rows import ATTEMPT, GATE, KEPT, OPT_OUT, WATERMARK, GateRow, Key
 from simulation.postgres import Transaction
+from simulation.sender_warming import Warming
 from simulation.town import ACCOUNT
 
 
 class Ears:
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
+    def __init__(self, ledger: Ledger, warming: Warming | None = None) -> None:
+        self.ledger, self.warming = ledger, warming
         self._refunds: list[tuple[str, str, float]] = []
 
     def heed(self, transaction: Transaction, batch: Sequence[Record]) -> Steps[None]:
@@ -59,6 +60,8 @@ class Ears:
             if isinstance(event, StatusReceived | MessageReceived):
                 known: datetime | None = transaction.read(WATERMARK, event.instance_id)
                 transaction.write(WATERMARK, event.instance_id, max(known, at) if known else at)
+        if self.warming is not None:
+            yield from self.warming.count(transaction, reports)
         bound = [self._bind(transaction, report) for report in reports]
         late = any(one.fact == "failed" and one.key is None for one in reports)
         if late and "kept_fitted_late" not in self.ledger.flaws:

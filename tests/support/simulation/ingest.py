@@ -15,6 +15,7 @@ from simulation.clock import Loop, Process, Steps
 from simulation.drivers import AGAIN_S
 from simulation.kafka import BrokerAway, Kafka, Place, Record, Replaced
 from simulation.town import ACCOUNT, TRACE, Town
+from webhook_ingest.accounts import AccountEvent
 from webhook_ingest.admission import KnownInstance
 from webhook_ingest.raw import SOURCE, body_of
 from webhook_ingest.reports import read_reports
@@ -26,7 +27,7 @@ class Ingest:
         self.known = {
             instance_id: KnownInstance(
                 instance_id, ACCOUNT, instance.config.provider, instance.config.gateway_instance,
-                instance.config.phone_number_id, None, WebhookKeys(),
+                instance.config.phone_number_id, instance.config.phone_number, WebhookKeys(),
             )
             for instance_id, instance in town.instances.items()
         }  # fmt: skip
@@ -91,7 +92,8 @@ class Ingest:
         assert isinstance(webhook, WebhookReceived)
         known = self.known[webhook.instance_id] if webhook.instance_id else None
         provider = PROVIDERS[known.provider if known else "meta_cloud"]
-        reports, _ = read_reports(provider.read_webhook(body_of(webhook)), self._finder(known), webhook.received_at)
+        events, at = provider.read_webhook(body_of(webhook)), webhook.received_at
+        reports, _ = read_reports(events, self._finder(known), at, self._find_numbers)
         return [
             outgoing(
                 report.topic, report.key, report.event, source=SOURCE, account_id=report.instance.account_id,
@@ -108,3 +110,7 @@ class Ingest:
             return next((one for one in self.known.values() if one.phone_number_id == event.channel), None)
 
         return find
+
+    def _find_numbers(self, event: AccountEvent) -> list[KnownInstance]:
+        phone = getattr(event, "phone", None)
+        return [one for one in self.known.values() if phone is not None and one.has_number(phone)]

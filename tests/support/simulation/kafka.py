@@ -88,6 +88,7 @@ class Group:
             self.rebalance()
 
     def expel(self, name: str) -> None:
+        """Who was only standing still learns of it by its heartbeat, and joins again."""
         member = self.members.pop(name, None)
         if member is not None:
             self.rebalance()

@@ -60,7 +60,7 @@ class Provider:
         post = Post(
             self.loop.now, instance.instance_id, ids.dispatch_id(ids.recipient_id(campaign_id, recipient), step),
             campaign_id, step, recipient, message.run_epoch, fate,
-            lane=lane,
+            lane=lane, attempt=message.attempt, release=message.release,
             accepted=fate in ("accept", "answer_lost", "unreadable"),
             arrived_s=self.loop.now + rng.uniform(0, 0.0 if self.town.faults.late_departures else 0.01),
         )  # fmt: skip
@@ -173,6 +173,13 @@ def _echo(instance: Instance, post: Post, phone: str, text: str, at_s: float) ->
         "message": {"conversation": text}, "messageType": "conversation", "messageTimestamp": int(at_s),
     }  # fmt: skip
     return orjson.dumps({"event": "send.message", "instance": instance.config.gateway_instance, "data": data})
+
+
+def poor_quality(instance: Instance, at_s: float) -> bytes:
+    """Meta is not content with a number."""
+    value = {"event": "FLAGGED", "display_phone_number": instance.config.phone_number, "current_limit": "TIER_250"}
+    changes = [{"field": "phone_number_quality_update", "value": value}]
+    return orjson.dumps({"entry": [{"id": "1", "time": int(at_s), "changes": changes}]})
 
 
 def stop_word(instance: Instance, phone: str, number: int, at_s: float) -> bytes:

@@ -16,6 +16,7 @@ from simulation.drivers import AGAIN_S, consume, relay
 from simulation.kafka import BrokerAway, Kafka
 from simulation.postgres import ConnectionLost, Database
 from simulation.scheduler_news import News
+from simulation.scheduler_numbers import Numbers
 from simulation.scheduler_outcomes import Outcomes
 from simulation.scheduler_plan import Planning
 from simulation.scheduler_release import Releases
@@ -29,11 +30,15 @@ class Scheduler:
     def __init__(self, town: Town, database: Database, kafka: Kafka, flaws: frozenset[str]) -> None:
         self.tables, self.database, self.kafka, self.flaws = Tables(town, database), database, kafka, flaws
         self.news, self.outcomes = News(self.tables), Outcomes(self.tables)
+        self.numbers = Numbers(town, database, flaws) if town.warm_ups.plans else None
         self.planning, self.releases = Planning(self.tables), Releases(self.tables, kafka, flaws)
 
     def boot(self, process: Process) -> list[Steps[None]]:
         hears = partial(consume, process, self.database, self.kafka)
+        numbers = [topics.INSTANCES, topics.INSTANCE_HEALTH]
+        warm = [] if self.numbers is None else [hears("scheduler-numbers", numbers, self.numbers.heed, self.flaws)]
         return [
+            *warm,
             relay(process, self.database, self.kafka, SCHEMA, self.flaws),
             hears(
                 "scheduler-campaigns",

@@ -34,7 +34,7 @@ NEW_LANE: Row = {
     "account_id": ACCOUNT, "last_outcome_at": None, "draw": 0.5, "sent_since_rest": 0, "in_flight": 0,
     "blocked_until": None, "blocked_by": None, "turns": {}, "due_at": START, "known": True, "status": "active",
     "is_active": True, "deleted": False, "health": None,
-    "warm_allowance": None, "warm_used": 0, "warm_until": None,
+    "warm_allowance": None, "warm_used": 0, "warm_until": None, "warm_begins_at": None,
 }  # fmt: skip
 
 
@@ -55,7 +55,8 @@ class Tables:
         for one in locked:
             lane = one.lane
             transaction.write(LANE, one.instance_id, {
-                **NEW_LANE, "last_outcome_at": lane.last_outcome_at, "draw": lane.draw,
+                **transaction.read(LANE, one.instance_id), "warm_used": max(0, lane.warm_used),
+                "last_outcome_at": lane.last_outcome_at, "draw": lane.draw,
                 "sent_since_rest": lane.sent_since_rest, "in_flight": max(0, lane.in_flight),
                 "blocked_until": lane.blocked_until, "blocked_by": lane.blocked_by,
                 "turns": {str(key): value for key, value in one.owed.items()}, "due_at": one.due_at,

@@ -26,6 +26,7 @@ from simulation.postgres import ConnectionLost, Database
 from simulation.provider import Provider
 from simulation.sender_lane import RETRY_S, Lane
 from simulation.sender_leases import Leases
+from simulation.sender_warming import Warming
 from simulation.sweeps import Sweeps
 from simulation.town import ACCOUNT, LANE, SENDER, TRACE, Town
 
@@ -53,10 +54,15 @@ class SenderRun:
 
     def tasks(self) -> list[Steps[None]]:
         hears = partial(consume, self.process, self.database, self.kafka)
-        ears = Ears(self.ledger)
+        warming = Warming(self.town, self.database) if self.town.warm_ups.plans else None
+        ears = Ears(self.ledger, warming)
         after = partial(ears.after, self.process)
         evidence = [topics.STATUS_RECEIVED, topics.MESSAGE_RECEIVED]
+        numbers = [topics.INSTANCES, topics.INSTANCE_HEALTH]
+        warm = [] if warming is None else [hears("sender-numbers", numbers, warming.heed, self.flaws)]
+        warm += [] if warming is None else [warming.run(self.process)]
         return [
+            *warm,
             self._read(),
             self._write_outcomes(),
             self._renew(),
@@ -95,6 +101,7 @@ class SenderRun:
                 self._commit(member)
                 dirty = False
             more = any(len(self.kafka.logs[place]) > offset for place, offset in positions.items())
+            more = more or member.outdated  # who was expelled meanwhile is woken by nothing more
             yield 0.002 if more else (member.wake, SENDER.commit_s if dirty else None)
 
     def _take(self, place: Place, record: Any) -> None:

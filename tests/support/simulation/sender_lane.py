@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from providers.protocol import Ambiguous, NotSent, Rejected, Throttled, UnsendableMessage
 from sender.instance.ownership import Lease, holds, lease_from
+from sender.instance.reach import host_of
 from sender.lane import breaker, pace, throttle
 from sender.lane.circuit import Circuit
 from sender.lane.lane import BUDGET_AGAIN_S
@@ -21,6 +22,7 @@ from simulation.clock import Signal, Steps
 from simulation.postgres import ConnectionLost
 from simulation.provider import Answer
 from simulation.town import LANE, LATE_S, SENDER, TRACE
+from simulation.witness import Try
 
 if TYPE_CHECKING:
     from simulation.sender import SenderRun
@@ -115,6 +117,8 @@ class Lane:
             yield from self._wait(max(0.005, self._ready_at() - now_s) if self.in_flight == 0 else 0.05)
             return
         works, later = self.circuit.within_budget(self.queues.take(count))
+        for work in works:
+            self._witness("retaken" if work.retaken else "retry" if work.message.attempt > 1 else "first")
         self._return(later, "retry_budget", BUDGET_AGAIN_S)
         if works:
             yield from self._send_group(works)
@@ -292,6 +296,12 @@ class Lane:
             case _:
                 pass
         self.circuit.note(self.instance, result)
+        self._witness("failed" if result == "failure" else "answered")
+
+    def _witness(self, what: Try) -> None:
+        sender = self.sender
+        one = (sender.process.loop.now, sender.process.name, sender.process.starts, host_of(self.instance), what)
+        sender.provider.witness.tries.append(one)
 
     def _end(self, ready: Ready, finding: Finding) -> None:
         self.sender.put(ready.work, ready.lease.epoch, finding)

@@ -10,9 +10,10 @@ from uuid import UUID
 
 from contracts import ids
 from contracts.campaigns import Definition, Recipient, SendingPolicy, Step
-from contracts.instances import InstanceConfigured, Limits
+from contracts.instances import InstanceConfigured, Limits, WarmUpPlan
 from providers.protocol import Account
 from providers.registry import PROVIDERS
+from sender.instance.warm_up import Policy
 from sender.lane.throttle import size_pair_rate, size_rate
 from sender.settings import Settings
 from sender.work import Instance
@@ -74,6 +75,16 @@ class PlannedCampaign:
 
 
 @dataclass(frozen=True)
+class WarmUps:
+    """Numbers in warm-up, with days of another length than ours. `orders`: (when, what, which number); a number is
+    `configured` before it is used, and `poor` is what its provider says of its quality."""
+
+    plans: dict[UUID, WarmUpPlan] = field(default_factory=dict)
+    policy: Policy = field(default_factory=Policy)
+    orders: tuple[tuple[float, str, UUID], ...] = ()
+
+
+@dataclass(frozen=True)
 class Town:
     seed: int
     faults: Faults
@@ -83,6 +94,7 @@ class Town:
     orders: tuple[tuple[float, str, int], ...]
     senders: int = 2
     texts: dict[str, tuple[UUID, int]] = field(default_factory=dict)
+    warm_ups: WarmUps = field(default_factory=WarmUps)
 
 
 def draw(seed: int) -> Town:
@@ -97,7 +109,8 @@ def draw(seed: int) -> Town:
         for index, step in enumerate(campaign.definition.steps)
     }
     orders = _draw_orders(rng, campaigns, faults.until_s)
-    return Town(seed, faults, _draw_moods(rng), instances, campaigns, orders, texts=texts)
+    warm_ups = _draw_warm_ups(Random(f"warm-ups {seed}"), instances, faults.until_s)
+    return Town(seed, faults, _draw_moods(rng), instances, campaigns, orders, texts=texts, warm_ups=warm_ups)
 
 
 def _some(rng: Random, share: float, most: float) -> float:
@@ -154,7 +167,8 @@ def _draw_instances(rng: Random) -> list[Instance]:
         )  # fmt: skip
         config = InstanceConfigured(
             name=f"number {number}", provider=kind, server_url="https://provider", phone_number_id=f"10{number}",
-            gateway_instance=f"number{number}", portfolio_id=PORTFOLIO if shared else None, limits=limits,
+            phone_number=f"551150000{number}00", gateway_instance=f"number{number}",
+            portfolio_id=PORTFOLIO if shared else None, limits=limits,
         )  # fmt: skip
         made.append(
             Instance(
@@ -177,6 +191,24 @@ def _draw_instances(rng: Random) -> list[Instance]:
             )
         )  # fmt: skip
     return made
+
+
+def _draw_warm_ups(rng: Random, instances: dict[UUID, Instance], until_s: float) -> WarmUps:
+    """In a quarter of the seeds. What people answer is not played, so no day is held for want of it."""
+    if rng.random() >= 0.25:
+        return WarmUps()
+    most = rng.choice((4, 8))
+    plan = WarmUpPlan(first_day=rng.choice((1, 2, 3)), growth=rng.choice((1.5, 2.0)), full_per_day=most)
+    warming = rng.sample(list(instances), rng.randint(1, len(instances)))
+    orders = []
+    for instance_id in warming:
+        orders.append((rng.uniform(0, 3), "configured", instance_id))
+        if rng.random() < 0.3:
+            orders.append((rng.uniform(3, until_s), "configured", instance_id))
+        for _ in range(rng.choice((0, 0, 1, 2)) if instances[instance_id].labelled else 0):
+            orders.append((rng.uniform(3, max(until_s, 60)), "poor", instance_id))
+    policy = Policy(day_s=rng.choice((20.0, 120.0, 900.0)), least=3, answered_share=0.0)
+    return WarmUps(dict.fromkeys(warming, plan), policy, tuple(sorted(orders)))
 
 
 def _draw_campaign(rng: Random, number: int, pool: list[UUID]) -> PlannedCampaign:

@@ -1,11 +1,14 @@
 """What really happened in a run, by which it is judged: what left, what became of it, what was committed when."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 from uuid import UUID
 
 from sender.work import Work
 from simulation.kafka import Place
+
+Try = Literal["first", "retry", "retaken", "failed", "answered"]
 
 
 @dataclass(slots=True)
@@ -25,11 +28,15 @@ class Post:
     arrived_s: float = 0.0
     answered_s: float | None = None
     lane: int = 0
+    attempt: int = 0
+    release: int = 0
 
 
 @dataclass
 class Witness:
-    """Everything that invariants are judged by, apart from the services' own tables."""
+    """Everything that invariants are judged by, apart from the services' own tables. `poor_s`: when a provider said
+    that a number's quality is poor. `warm_days`: what the scheduler took to be a number's allowance, and since when.
+    `tries`: (when, sender's process and life, host, what): what a lane let go, and what came of requests."""
 
     posts: list[Post] = field(default_factory=list)
     answered_offsets: set[tuple[Place, int]] = field(default_factory=set)
@@ -39,6 +46,9 @@ class Witness:
     campaign_events: list[tuple[float, UUID, Any]] = field(default_factory=list)
     applied: set[tuple[Any, ...]] = field(default_factory=set)
     acknowledged_webhooks: list[bytes] = field(default_factory=list)
+    tries: list[tuple[float, str, int, tuple[str, str], Try]] = field(default_factory=list)
+    poor_s: list[tuple[float, UUID]] = field(default_factory=list)
+    warm_days: list[tuple[float, UUID, datetime, int | None]] = field(default_factory=list)
 
     def violate(self, invariant: str, text: str) -> None:
         self.violations.append((invariant, text))

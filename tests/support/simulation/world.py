@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 from typing import Any
+from uuid import UUID
 
+from chassis.kafka import outgoing
+from contracts import topics
 from contracts.progress import FINAL_STATES
 from simulation.api import Api, folded
 from simulation.clock import START, Loop, Process, Steps
@@ -15,15 +18,15 @@ from simulation.ingest import Ingest
 from simulation.kafka import SESSION_S, Kafka
 from simulation.postgres import Database, Transaction
 from simulation.projections import Projections
-from simulation.provider import Provider, stop_word
+from simulation.provider import Provider, poor_quality, stop_word
 from simulation.scheduler import Scheduler
 from simulation.scheduler_tables import DISPATCH
 from simulation.sender import SenderRun
-from simulation.town import HOUR_S, Town, draw
+from simulation.town import ACCOUNT, HOUR_S, Town, draw
 from simulation.witness import Witness
 
 REST_WITHIN_S = 12 * 86_400.0
-STEPS_MAX = 40_000
+STEPS_MAX = 150_000  # an hour of a process's death each few seconds takes long
 CALM_S = 30.0
 Violation = tuple[str, str]  # the invariant, what was seen
 
@@ -103,6 +106,8 @@ def _live(world: World) -> None:
     outside = world.processes["world"]
     for at_s, what, number in world.town.orders:
         outside.spawn(_order(world, at_s, what, number))
+    for at_s, what, instance_id in world.town.warm_ups.orders:
+        outside.spawn(_configure(world, at_s, instance_id) if what == "configured" else _lose(world, at_s, instance_id))
     outside.spawn(_heal(world))
     for name in ("database", "kafka"):
         outside.spawn(_outage(world, name))
@@ -112,6 +117,27 @@ def _live(world: World) -> None:
         world.failure = f"{type(error).__name__}: {error}"
         if not isinstance(error, AssertionError | KeyError | ValueError | TypeError | AttributeError):
             raise
+
+
+def _configure(world: World, at_s: float, instance_id: UUID) -> Steps[None]:
+    yield at_s
+    warm_up, config = world.town.warm_ups.plans[instance_id], world.town.instances[instance_id].config
+    record = outgoing(
+        topics.INSTANCES, str(instance_id), config.model_copy(update={"warm_up": warm_up}), source=topics.CAMPAIGN_API,
+        account_id=ACCOUNT, time=world.loop.at(), event_id=UUID(int=int(world.loop.now * 1e6)),
+    )  # fmt: skip
+    world.kafka.append(record.topic.name, record.key, record.envelope, record.event)
+
+
+def _lose(world: World, at_s: float, instance_id: UUID) -> Steps[None]:
+    """The number's quality is poor."""
+    yield at_s
+    instance = world.town.instances[instance_id]
+    body = poor_quality(instance, START.timestamp() + world.loop.now)
+    world.witness.poor_s.append((world.loop.now, instance_id))
+    while not (yield from _deliver(world, instance, body)):
+        yield 2.0
+    world.witness.acknowledged_webhooks.append(body)
 
 
 def _order(world: World, at_s: float, what: str, number: int) -> Steps[None]:
@@ -230,5 +256,7 @@ def _note(world: World, transaction: Transaction) -> None:
                 rows = [row for row in world.database.tables[DISPATCH].values() if row["campaign_id"] == campaign_id]
                 if still := [row["state"] for row in rows if row["state"] not in FINAL_STATES]:
                     witness.violate("I1", f"told to be drained with {still}")
+            case ("warm_up", *day):
+                witness.warm_days.append((now, *day))
             case ("campaign", campaign_id, event):
                 witness.campaign_events.append((now, campaign_id, event))
