@@ -117,13 +117,15 @@ async def _standing_still(settings: Settings) -> AsyncIterator[asyncpg.Connectio
 
 
 async def _fill(connection: asyncpg.Connection, replays: Sequence[Replay]) -> None:
-    """Until the live consumers are nearly reached, and the planner knows the tables."""
-    while True:
+    """Until the live consumers are nearly reached. At least once: a first read has connections to make, which takes
+    longer than live batches should wait."""
+    behind = NEARLY + 1
+    while behind > NEARLY:
         live = await _read_live(connection)
-        if sum(replay.behind(offsets) for replay, offsets in zip(replays, live, strict=True)) <= NEARLY:
-            return
         for replay, offsets in zip(replays, live, strict=True):
             await replay.advance(connection, offsets)
+        live = await _read_live(connection)
+        behind = sum(replay.behind(offsets) for replay, offsets in zip(replays, live, strict=True))
 
 
 async def _finish(connection: asyncpg.Connection, replays: Sequence[Replay]) -> None:
