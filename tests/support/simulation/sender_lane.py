@@ -118,7 +118,8 @@ class Lane:
             return
         works, later = self.circuit.within_budget(self.queues.take(count))
         for work in works:
-            self._witness("retaken" if work.retaken else "retry" if work.message.attempt > 1 else "first")
+            free = work.retaken or work.from_person  # goes without a budget, too
+            self._witness("first" if work.message.attempt == 1 else "retaken" if free else "retry")
         self._return(later, "retry_budget", BUDGET_AGAIN_S)
         if works:
             yield from self._send_group(works)
