@@ -71,6 +71,9 @@ def chaos(wishes: ChaosWishes, console: Console) -> int:
                 lost = 0
                 results.append(file, result)
                 console.print(result.line(), style="" if result.holds else "bold red", highlight=False, soft_wrap=True)
+                for invariant, violations in result.broken.items():
+                    for violation in violations:
+                        console.print(f"  {invariant}: {violation}", style="red", highlight=False, soft_wrap=True)
                 failed += not result.holds
                 if wishes.within_s and time.monotonic() - began_s > wishes.within_s:
                     console.print(f"{len(waiting)} runs are left for another time", highlight=False)

@@ -1,7 +1,7 @@
 """Everything that stands in Kafka, read on from where the last run ended: what the audit wants to know of it."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -88,6 +88,17 @@ class EventLog:
         for owner, word in self.words.items():
             if owner != account and word in value:
                 self.foreign.append(f"a record of {topic} of account {account} has a word of {owner}")
+
+
+async def end_offsets(bootstrap: str, places: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+    """Where each partition ends now."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, group_id=None, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(places)
+        return ends
+    finally:
+        await stop_client(consumer)
 
 
 def by_dispatch(ambiguous: Iterable[tuple[str, int]]) -> dict[UUID, int]:

@@ -1,4 +1,4 @@
-"""What the audit needs once a run is at rest: the API's answers, the log, and what lies in the stores."""
+"""What the audit needs once a run is at rest: the log, and what lies in the stores."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+from aiokafka import TopicPartition
 
 from pombo.audit.ledger import Facts, Intent, Recovery
 from pombo.audit.several import read_ambiguous
 from pombo.backing.databases import SCHEMAS, in_database
 from pombo.chaos.campaigns import Account, Started
-from pombo.chaos.event_log import EventLog, by_dispatch
+from pombo.chaos.event_log import EventLog, by_dispatch, end_offsets
 from pombo.client.api import Api
 from pombo.demo.isolation import Canary, try_crossings
 from pombo.demo.scenario import Stuck
@@ -20,15 +21,6 @@ from pombo.stack import Service, Stack
 
 MARKED_PEOPLE = 3
 LEAKS_MAX = 5
-
-
-def answers_of(campaign: Started) -> dict[str, Any]:
-    """What the API says of one campaign at the end."""
-    path = f"/api/campaigns/{campaign.campaign_id}"
-    return {
-        "statistics": campaign.statistics(),
-        "recipients": list(campaign.account.api.pages(f"{path}/recipients", limit=200)),
-    }
 
 
 def compare(stack: Stack) -> list[dict[str, Any]]:
@@ -80,6 +72,20 @@ class Stores:
             return found
         finally:
             await connection.close()
+
+    async def unread(self, bootstrap: str) -> int:
+        """Records that an inbox has not applied yet."""
+        connection = await asyncpg.connect(self._dsn)
+        try:
+            offsets: list[tuple[TopicPartition, int]] = []
+            for schema in SCHEMAS:
+                if await connection.fetchval("SELECT to_regclass($1)", f"{schema}.consumer_offset") is not None:
+                    statement = f'SELECT topic, partition, next_offset FROM "{schema}".consumer_offset'  # noqa: S608
+                    offsets += [(TopicPartition(row[0], row[1]), row[2]) for row in await connection.fetch(statement)]
+        finally:
+            await connection.close()
+        ends = await end_offsets(bootstrap, {place for place, _ in offsets})
+        return sum(max(0, ends[place] - offset) for place, offset in offsets)
 
     async def stored_events(self) -> int:
         connection = await asyncpg.connect(self._dsn)

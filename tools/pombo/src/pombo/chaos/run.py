@@ -23,6 +23,7 @@ from pombo.chaos.schedule import Scenario
 from pombo.chaos.settings import USUAL_FAULTS
 from pombo.chaos.stalls import Stalls
 from pombo.client.simulator import Simulator
+from pombo.demo.collect import steady_answers
 from pombo.demo.isolation import Canary
 from pombo.demo.record import ClockLog
 from pombo.demo.scenario import Stuck
@@ -116,7 +117,7 @@ def collect(
     recovery: Recovery,
 ) -> None:
     """Everything that the audit reads, as files of the run's folder."""
-    answers = [evidence.answers_of(campaign) for campaign in campaigns]
+    answers = [steady_answers(campaign.account.api, campaign.campaign_id) for campaign in campaigns]
     folder.answers.write_text(json.dumps(answers))
     stores = asyncio.run(evidence.read_stores(system.stack, system.events, _ids_of_webhooks(folder.witness), campaigns))
     owner = campaigns[0].account
@@ -191,7 +192,7 @@ def _close(system: System, nemesis: Nemesis) -> None:
 
 
 def _recover(system: System, campaigns: list[Started], healed_s: float) -> Recovery:
-    """Waits until every dispatch is final, no webhook is under way, nothing waits in a store, figures stand still."""
+    """Waits until every dispatch is final, no webhook, record or row is on its way, and figures stand still."""
     stores = evidence.Stores(system.stack)
     stalled_before_s = system.stalls.total_s
     backlog, allowed_s, last, still_s = -1, 0.0, None, time.monotonic()
@@ -210,6 +211,8 @@ def _recover(system: System, campaigns: list[Started], healed_s: float) -> Recov
             "stores": any(asyncio.run(stores.waiting()).values()),
             "figures": figures != last,
         }
+        if not any(moving.values()):  # asked only then: it costs more than the others
+            moving["records"] = bool(asyncio.run(stores.unread(system.stack.backing.kafka_bootstrap)))
         now_s = time.monotonic()
         if any(moving.values()):
             last, still_s = figures, now_s

@@ -17,17 +17,28 @@ from pombo.demo.scenario import Run, Stuck
 from pombo.stack import Service
 
 MARKED_PEOPLE = 3
+READINGS_MAX = 10
 
 
-def collect(run: Run, stranger: Api, canary: Canary, statistics: dict[str, Any]) -> None:
+def steady_answers(api: Api, campaign_id: str) -> dict[str, Any]:
+    """The statistics and the recipients of one moment: read again where a late status moved the figures between."""
+    path = f"/api/campaigns/{campaign_id}"
+    statistics = api.get(f"{path}/statistics")
+    for _ in range(READINGS_MAX):
+        recipients = list(api.pages(f"{path}/recipients", limit=200))
+        before, statistics = statistics, api.get(f"{path}/statistics")
+        if statistics == before:
+            break
+    return {"statistics": statistics, "recipients": recipients}
+
+
+def collect(run: Run, stranger: Api, canary: Canary) -> None:
     """Writes `answers.json` into the run's folder; the audit reads nothing else of ours."""
-    recipients = list(run.api.pages(f"/api/campaigns/{run.campaign_id}/recipients", limit=200))
-    answers = {
-        "statistics": statistics,
-        "recipients": recipients,
+    answers = steady_answers(run.api, run.campaign_id)
+    answers |= {
         "raw_counts": asyncio.run(count_raw_ids(run.stack.addresses.kafka_bootstrap, sent_ids(run))),
         "compared": compare(run),
-        "isolation": isolation(run, stranger, canary, recipients),
+        "isolation": isolation(run, stranger, canary, answers["recipients"]),
     }
     run.stack.folder.answers.write_bytes(orjson.dumps(answers))
 

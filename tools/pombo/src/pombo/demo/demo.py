@@ -78,7 +78,7 @@ def run_campaign(stack: Stack, wishes: DemoWishes, show: Progressing, plans: lis
         show.say(
             "collecting what the audit reads: the API's answers, the raw topic, a fresh rebuild beside the live one"
         )
-        collect(run, stranger, canary, run.statistics())
+        collect(run, stranger, canary)
         close(api, run)
 
 
