@@ -112,6 +112,40 @@ def test_a_failure_reported_after_delivery_excuses_no_second_send(run: Witnessed
     assert run.broken() == {"2"}
 
 
+def told_as_failed(run: WitnessedRun, http_status: int) -> None:
+    """Of the second step of the first person nothing was ever told but a failure, in a webhook that ended so."""
+    told = {"event": "webhook", "provider": "zapi", "items": [[message_id(0, 1), "failed"]], "http_status": http_status}
+    arrived = ([[message_id(0, 1), "delivered"]], [[message_id(0, 1), "read"]])
+    silent = [fact for fact in run.witness if fact.get("items") not in arrived]
+    run.witness[:] = [*silent, told]
+
+
+def count_as_failed(run: WitnessedRun) -> None:
+    run.answers["recipients"][0]["state"] = "failed"
+    run.answers["statistics"] |= {"sent_count": 1, "failed_count": 1}
+    run.answers["statistics"]["dispatches"] |= {"sent": 3, "failed": 1}
+
+
+@pytest.mark.parametrize("http_status", [0, 503])
+def test_a_failure_whose_answer_was_lost_may_have_been_heard(run: WitnessedRun, http_status: int) -> None:
+    told_as_failed(run, http_status)
+    assert run.broken() == set()
+    count_as_failed(run)
+    assert run.broken() == set()
+
+
+def test_a_failure_whose_webhook_was_refused_was_not_heard(run: WitnessedRun) -> None:
+    told_as_failed(run, 401)
+    assert run.broken() == set()
+    count_as_failed(run)
+    assert run.broken() == {"1b"}
+
+
+def test_a_failure_that_was_heard_is_not_counted_as_sent(run: WitnessedRun) -> None:
+    told_as_failed(run, 200)
+    assert run.broken() == {"1b"}
+
+
 def test_under_at_least_once_a_duplicate_is_named_instead(run: WitnessedRun) -> None:
     run.plan["policy"]["guarantee"] = "at_least_once"
     run.send_again(0, 0, message_id="wamid.again", mono_ns=40 * SECOND_NS)

@@ -57,32 +57,35 @@ def completeness(plan: Plan, answers: Answers) -> Finding:
 
 def no_phantom(answers: Answers, deliveries: Deliveries, witness: Witness) -> Finding:
     """1b: what is counted as sent is at the provider, and what is there is not counted as not sent."""
-    failed_later = witness.failed_later
+    failed, perhaps_failed = witness.failed_later, witness.perhaps_failed_later
     wrong = [f"a send to {_hidden(send.person)} fits no recipient, text and label" for send in deliveries.strange]
-    accepted = doubtful = 0
+    most = least = doubtful = 0
     for recipient in answers.recipients:
-        standing = [_standing(deliveries.of(dispatch), failed_later) for dispatch in recipient.dispatches]
-        accepted += sum(standing)
-        doubtful += sum(standing) if recipient.state in OPEN_STATES else 0
-        wrong += _contradictions(recipient, standing)
+        may_stand = [_standing(deliveries.of(dispatch), failed) for dispatch in recipient.dispatches]
+        stands = [_standing(deliveries.of(dispatch), perhaps_failed) for dispatch in recipient.dispatches]
+        most += sum(may_stand)
+        least += sum(stands)
+        doubtful += sum(stands) if recipient.state in OPEN_STATES else 0
+        wrong += _contradictions(recipient, may_stand, stands)
     # What stands at the provider is counted as sent, but for what a person must decide on.
     sent = answers.statistics["dispatches"]["sent"]
-    if not accepted - doubtful <= sent <= accepted:
+    if not least - doubtful <= sent <= most:
+        accepted = str(most) if least == most else f"{least} to {most}"
         wrong.append(f"{sent} dispatches are counted as sent, {accepted} stand at the provider ({doubtful} undecided)")
     sends = len(witness.sends)
-    return found("1b", "no phantom", f"{sends} sends, {accepted} dispatches with an accepted one that stands", wrong)
+    return found("1b", "no phantom", f"{sends} sends, {most} dispatches with an accepted one that stands", wrong)
 
 
 def _standing(sends: tuple[Send, ...], failed_later: frozenset[str]) -> bool:
     return any(send.accepted and send.message_id not in failed_later for send in sends)
 
 
-def _contradictions(recipient: Recipient, standing: list[bool]) -> list[str]:
+def _contradictions(recipient: Recipient, may_stand: list[bool], stands: list[bool]) -> list[str]:
     who = f"recipient {recipient.id} is {recipient.state}"
-    if recipient.state in DONE_STATES and not all(standing):
-        missing = [str(step) for step, stands in enumerate(standing) if not stands]
+    if recipient.state in DONE_STATES and not all(may_stand):
+        missing = [str(step) for step, there in enumerate(may_stand) if not there]
         return [f"{who}, but the provider has no accepted message of step {', '.join(missing)}"]
-    if recipient.state not in DONE_STATES | OPEN_STATES and all(standing):
+    if recipient.state not in DONE_STATES | OPEN_STATES and all(stands):
         return [f"{who}, but the provider accepted every step"]
     return []
 
@@ -94,7 +97,7 @@ def at_most_once(
 
     Under `at_least_once` one more for each attempt that was told as ambiguous (`ambiguous`, where it is known).
     """
-    failed_later = witness.failed_later
+    failed_later = witness.perhaps_failed_later
     attempts = repeated = 0
     wrong: list[str] = []
     for dispatch, sends in deliveries.sends.items():

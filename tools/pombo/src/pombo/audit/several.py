@@ -69,7 +69,7 @@ def audit_several(
 
 def tally(audited: Sequence[Audited], witness: Witness, facts: Facts) -> Tally:
     named = unnamed = lost = 0
-    failed_later = witness.failed_later
+    failed_later = witness.perhaps_failed_later
     for one, deliveries, _ in _apart(audited, witness):
         for dispatch, sends in deliveries.sends.items():
             more = sum(send.accepted and send.message_id not in failed_later for send in sends) - 1

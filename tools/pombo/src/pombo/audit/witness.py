@@ -9,6 +9,8 @@ from typing import Any
 # What a client may take as proof that the message was not taken. All other answers may hide an accepted one.
 REFUSALS = ("rejected", "throttled")
 ARRIVED = frozenset({"delivered", "read", "played"})
+FAILED = "failed"
+NO_ANSWER = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """One try of a webhook that ended. `items`: (message id, status or kind)."""
+    """One try of a webhook that ended. `items`: (message id, status or kind); `http_status`: 0 without an answer."""
 
     provider: str
     items: tuple[tuple[str, str], ...]
@@ -69,12 +71,36 @@ class Witness:
     @property
     def failed_later(self) -> frozenset[str]:
         """Ids of messages that the provider accepted and then reported as failed, and never as delivered."""
+        told, perhaps = self._told
+        return frozenset(
+            message for message, whats in told.items() if FAILED in whats and not (whats | perhaps[message]) & ARRIVED
+        )
+
+    @property
+    def perhaps_failed_later(self) -> frozenset[str]:
+        """Those of `failed_later`, and where it hangs on a webhook of which nobody knows whether it was heard."""
+        told, perhaps = self._told
+        return frozenset(
+            message
+            for message in told.keys() | perhaps.keys()
+            if FAILED in told[message] | perhaps[message] and not told[message] & ARRIVED
+        )
+
+    @property
+    def _told(self) -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+        """By message, what webhooks said of it: those answered with 2xx, and those whose answer was lost or a 5xx."""
         told: dict[str, set[str]] = defaultdict(set)
+        perhaps: dict[str, set[str]] = defaultdict(set)
         for webhook in self.webhooks:
             if 200 <= webhook.http_status < 300:
-                for message, what in webhook.items:
-                    told[message].add(what)
-        return frozenset(message for message, whats in told.items() if "failed" in whats and not whats & ARRIVED)
+                heard = told
+            elif webhook.http_status == NO_ANSWER or webhook.http_status >= 500:
+                heard = perhaps
+            else:
+                continue
+            for message, what in webhook.items:
+                heard[message].add(what)
+        return told, perhaps
 
 
 @dataclass(frozen=True, slots=True)
