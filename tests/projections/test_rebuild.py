@@ -14,6 +14,7 @@ from contracts.statuses import StatusReceived
 from projection_histories import Record, draw_history
 from projection_parts import migrate_projections, projections_settings, publish, serving, wait_until
 from projections.consumers import COMPONENTS, TIMELINE
+from projections.generation.log import LogIsShorter
 from projections.generation.rebuild import compare, rebuild
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
@@ -95,6 +96,26 @@ async def test_what_cannot_be_written_is_left_out_as_the_live_service_parked_it(
 
     assert compared.differing == []
     assert compared.live["message"].rows > 0
+
+
+async def test_a_log_that_is_shorter_than_what_was_read_is_told_and_not_waited_for(
+    database_factory: MakeDatabase, kafka_bootstrap: str
+) -> None:
+    database = database_factory(migrate_projections)
+    settings = projections_settings(database, kafka_bootstrap)
+    await ensure_topics(settings.kafka, topics.ALL)
+    writer = await asyncpg.connect(database.roles["projections_worker"], server_settings={"search_path": "projections"})
+    try:
+        await writer.execute(
+            "INSERT INTO consumer_offset (consumer_group, topic, partition, next_offset) VALUES ($1, $2, 0, 10^12)",
+            TIMELINE.group,
+            topics.STATUS_RECEIVED.name,
+        )
+    finally:
+        await writer.close()
+
+    with pytest.raises(LogIsShorter, match=topics.STATUS_RECEIVED.name):
+        await rebuild(settings)
 
 
 def _spoil(record: Record) -> Record:

@@ -16,6 +16,7 @@ from chassis.lifecycle import collect_garbage_rarely, main, run, survive_broken_
 from chassis.settings import MigrateSettings, load
 from contracts.topics import PROJECTIONS, produced_by
 from projections.app import SCHEMA, build
+from projections.generation.log import LogIsShorter
 from projections.generation.rebuild import RebuildRunning, compare, rebuild
 from projections.settings import Settings
 
@@ -84,8 +85,8 @@ def run_command(arguments: list[str]) -> None:
 def _exclusively(command: Callable[[], None]) -> None:
     try:
         command()
-    except RebuildRunning as error:
-        sys.exit(error.__doc__)
+    except (RebuildRunning, LogIsShorter) as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,10 @@ _WAIT_S: Final = 0.5
 Offsets = dict[TopicPartition, int]
 
 
+class LogIsShorter(Exception):
+    """A topic ends before what the live read models have read of it: Kafka was restored, or the topic made anew."""
+
+
 class Log:
     """Positions are next offsets; a partition that was not begun has none and begins with its first record."""
 
@@ -46,7 +50,7 @@ class Log:
     async def read(self, targets: Mapping[TopicPartition, int]) -> list[Any]:
         """Some of what is before `targets`, from the topic that is furthest back; empty only if nothing is missing.
 
-        Raises KafkaException. While Kafka is away it waits.
+        Raises KafkaException, LogIsShorter. While Kafka is away it waits.
         """
         while missing := [place for place, target in targets.items() if self._positions.get(place, 0) < target]:
             self._fetch(missing)
@@ -78,7 +82,13 @@ class Log:
                 if error.code() != KafkaError._PARTITION_EOF:
                     raise KafkaException(error)
                 # Where a compacted topic's last records are gone, no record tells that the target is reached.
-                self._positions[place] = min(offset, target)
+                if offset < target:
+                    raise LogIsShorter(
+                        f"Kafka's {place.topic} ends at offset {offset} of partition {place.partition}, the live read"
+                        f" models have read it to {target}: it was restored or made anew. Restart projections, which"
+                        " then reads it from its beginning, and rebuild again."
+                    )
+                self._positions[place] = target
             elif offset < target:
                 self._positions[place] = offset + 1
                 self._read_until_ms[place] = message.timestamp()[1]

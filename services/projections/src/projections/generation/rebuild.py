@@ -57,7 +57,7 @@ class Compared:
 
 
 async def rebuild(settings: Settings) -> Rebuilt:
-    """Rebuilds and shows the other generation. Raises RebuildRunning."""
+    """Rebuilds and shows the other generation. Raises RebuildRunning, LogIsShorter."""
     began = time.monotonic()
     async with _working(settings) as (connection, target, replays):
         await _fill(connection, replays)
@@ -74,7 +74,7 @@ async def rebuild(settings: Settings) -> Rebuilt:
 
 
 async def compare(settings: Settings) -> Compared:
-    """Rebuilds the other generation and compares it with the live one; shows nothing. Raises RebuildRunning."""
+    """Compares the live generation with a rebuilt one; shows nothing. Raises RebuildRunning, LogIsShorter."""
     async with _working(settings) as (connection, target, replays), AsyncExitStack() as reading:
         await _fill(connection, replays)
         snapshot = await _connect(settings)
@@ -95,7 +95,7 @@ async def _working(settings: Settings) -> AsyncIterator[tuple[asyncpg.Connection
         connection = await _connect(settings)
         stack.push_async_callback(connection.close)
         if not await connection.fetchval(_ONE_AT_A_TIME):
-            raise RebuildRunning
+            raise RebuildRunning(RebuildRunning.__doc__)
         target = other(await read_current(connection))
         await connection.execute("TRUNCATE " + ", ".join(f"{target}.{table}" for table in TABLES))
         replays = [Replay(component, target, settings.kafka) for component in COMPONENTS]
