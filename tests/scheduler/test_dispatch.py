@@ -176,6 +176,17 @@ def test_unresolved_ends_it_unless_the_campaign_sends_at_least_once() -> None:
     assert (again.state, again.attempt, again.may_duplicate, again.waits) == ("pending", 2, True, None)
 
 
+def test_at_least_once_is_not_for_ever() -> None:
+    """A provider that takes each message and never answers would deliver a copy with every try."""
+    rules = replace(RUNNING, guarantee="at_least_once", max_retries=2)
+    tried = RELEASED
+    for attempt in (1, 2):
+        tried = after(tried, ambiguous(attempt), resolved("unresolved", attempt), rules=rules)
+        assert (tried.state, tried.retries) == ("pending", attempt)
+        tried = dispatch.release(tried, 1)
+    assert after(tried, ambiguous(3), resolved("unresolved", 3), rules=rules).state == "unresolved"
+
+
 @pytest.mark.parametrize("status", ["running", "paused", "cancelled"])
 def test_one_that_left_is_unresolved_though_a_copy_of_it_was_returned(status: Any) -> None:
     """The copy waited for the number's next owner, the other one had left with the owner before, which is dead."""
@@ -327,6 +338,7 @@ class SenderModel(RuleBasedStateMachine):
     def at_most_one_possible_send_without_leave(self) -> None:
         if self.run_rules.guarantee == "at_most_once":
             assert self.possible_sends <= 1
+        assert self.possible_sends <= 1 + self.run_rules.max_retries
         open_attempts = [state for state in self.ledger.values() if state in ("sent", "ambiguous", "unresolved")]
         assert len(open_attempts) <= 1 or self.dispatch.may_duplicate or self.dispatch.state == "accepted"
 

@@ -49,7 +49,8 @@ def check_completed(world: World) -> Iterator[Violation]:
 
 
 def check_failures(world: World) -> Iterator[Violation]:
-    """Failed only for a reason: a definite refusal, or more counted refusals than retries."""
+    """Failed only for a reason: a definite refusal, or more counted refusals (and doubts, under at_least_once) than
+    retries."""
     counted: dict[UUID, int] = defaultdict(int)
     final: set[UUID] = set()
     told: set[UUID] = set()
@@ -60,32 +61,37 @@ def check_failures(world: World) -> Iterator[Violation]:
             counted[UUID(record.key)] += event.counts and event.reason not in UNCOUNTED
             if not event.retryable:
                 final.add(UUID(record.key))
-    retries = {campaign.id: campaign.definition.policy.max_retries for campaign in world.town.campaigns}
+    policies = {campaign.id: campaign.definition.policy for campaign in world.town.campaigns}
+    doubts = _unresolved(world)
     stopped = {
         of
         for _, of, event in world.witness.campaign_events
         if isinstance(event, events.CampaignPausing | events.CampaignCancelling)
     }
     for dispatch_id, row in world.database.tables[DISPATCH].items():
-        exhausted = counted[dispatch_id] > retries[row["campaign_id"]] or row["campaign_id"] in stopped
+        policy = policies[row["campaign_id"]]
+        used_up = counted[dispatch_id] + doubts[dispatch_id] * (policy.guarantee == "at_least_once")
+        exhausted = used_up > policy.max_retries or row["campaign_id"] in stopped
         if row["state"] == "failed" and dispatch_id not in final and not exhausted:
             yield "I1", f"{dispatch_id} failed after {counted[dispatch_id]} counted refusals"
 
 
 def check_at_most_once(world: World) -> Iterator[Violation]:
-    """Of one dispatch at most one message that may have been accepted; under at_least_once one more per uncertainty."""
+    """Of one dispatch at most one message that may have been accepted; under at_least_once one more per uncertainty,
+    and not without end: a resume gives fresh retries, nothing else does."""
     failed = reported_failed(world)
-    uncertain: Counter[UUID] = Counter()
-    for event_id in {r.envelope.id: r for r in world.kafka.records(topics.MESSAGE_SENT)}.values():
-        if isinstance(event_id.event, MessageResolved) and event_id.event.outcome == "unresolved":
-            uncertain[UUID(event_id.key)] += 1
-    guarantees = {campaign.id: campaign.definition.policy.guarantee for campaign in world.town.campaigns}
+    doubts = _unresolved(world)
+    resumed = Counter(of for _, of, event in world.witness.campaign_events if isinstance(event, events.CampaignResumed))
+    policies = {campaign.id: campaign.definition.policy for campaign in world.town.campaigns}
     accepted: dict[UUID, list[Post]] = defaultdict(list)
     for post in world.witness.posts:
         if post.accepted and post.provider_message_id not in failed:
             accepted[post.dispatch_id].append(post)
     for dispatch_id, posts in accepted.items():
-        allowed = 1 + (uncertain[dispatch_id] if guarantees[posts[0].campaign_id] == "at_least_once" else 0)
+        campaign_id = posts[0].campaign_id
+        policy = policies[campaign_id]
+        again_max = policy.max_retries * (1 + resumed[campaign_id])
+        allowed = 1 + (min(doubts[dispatch_id], again_max) if policy.guarantee == "at_least_once" else 0)
         if len(posts) > allowed:
             yield "I2", f"{dispatch_id} was accepted {len(posts)} times, at {[round(post.at_s, 2) for post in posts]}"
 
@@ -131,6 +137,16 @@ def check_steps(world: World) -> Iterator[Violation]:
             before = world.database.tables[DISPATCH].get(ids.dispatch_id(message.recipient_id, message.step - 1))
         if before is not None and row.state not in NOT_ACCEPTED and before["dispatch_id"] not in first:
             yield "I1", f"step {message.step} of {dispatch_id} left before the one before it"
+
+
+def _unresolved(world: World) -> Counter[UUID]:
+    """By dispatch, how many of its attempts were left open."""
+    told = {record.envelope.id: record for record in world.kafka.records(topics.MESSAGE_SENT)}.values()
+    return Counter(
+        UUID(record.key)
+        for record in told
+        if isinstance(record.event, MessageResolved) and record.event.outcome == "unresolved"
+    )
 
 
 def _resumed_after(world: World, campaign_id: UUID, at_s: float) -> bool:

@@ -38,7 +38,8 @@ _RETRY_DOUBLINGS_MAX = 16
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """`release` counts the releases of `attempt`; `retries` the failures that used up one of `max_retries`.
+    """`release` counts the releases of `attempt`; `retries` what used up one of `max_retries`: failures that count,
+    and under `at_least_once` an attempt of which nobody knows what became of it.
 
     `awaiting`: released and not answered yet (an ambiguous one is answered, and still released).
     `revoked`: the highest attempt that failed. That is the last word about it, though the word that it had been
@@ -116,8 +117,9 @@ def _leave_unresolved(dispatch: Dispatch, outcome: MessageResolved, rules: Rules
     """Also where another copy of the same release was returned, by a sender that did not know of the one that left."""
     if dispatch.state not in ("released", "pending", "cancelled", "expired") or outcome.attempt != dispatch.attempt:
         return dispatch
-    if rules.guarantee == "at_least_once" and rules.status == "running":
-        return replace(_next_attempt(dispatch), may_duplicate=True, reason="unresolved")
+    retries = dispatch.retries + 1
+    if rules.guarantee == "at_least_once" and rules.status == "running" and retries <= rules.max_retries:
+        return replace(_next_attempt(dispatch), may_duplicate=True, reason="unresolved", retries=retries)
     return _ended(dispatch, "unresolved", "unresolved")
 
 
