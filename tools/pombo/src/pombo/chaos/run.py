@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import time
+from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -39,7 +40,8 @@ BOUNDS_WAITED = 2
 
 @dataclass(slots=True)
 class System:
-    """The running stack with everything that runs share. `pace`: messages a second without faults, once measured."""
+    """The running stack with everything that runs share. `pace`: messages a second of the slowest number, measured
+    without faults."""
 
     stack: Stack
     proxies: Proxies
@@ -48,7 +50,7 @@ class System:
     accounts: list[Account]
     canary: Canary
     events: EventLog
-    pace: float = 50.0
+    pace: float = 5.0
     messages: int = 0
     stalls: Stalls = field(default_factory=Stalls)
     log_places: dict[Path, int] = field(default_factory=dict)
@@ -94,7 +96,8 @@ def play(system: System, scenario: Scenario, folder: RunFolder) -> Played:
 
 
 def measure_pace(system: System, folder: RunFolder, people: int) -> float:
-    """Messages a second at the providers without faults, but for the first and the last of them."""
+    """Messages a second of the slowest number without faults, but for its first and its last ones: a number that may
+    have one request open sends a tenth of what the others do, and people are shared evenly among all."""
     log, witness_from = ClockLog(folder.clock), _witness_size(system)
     account = system.accounts[0]
     campaign = start_campaign(account, folder, log, people=people, seed=0, at_least_once=False)
@@ -103,10 +106,16 @@ def measure_pace(system: System, folder: RunFolder, people: int) -> float:
         raise Stuck(f"a campaign of {people} people without any fault does not end; logs: {system.stack.folder.logs}")
     _copy_witness(system, folder, witness_from)
     asyncio.run(system.events.read_on(system.stack.backing.kafka_bootstrap, frozenset()))  # the first run begins here
+    times_ns: dict[str, list[int]] = defaultdict(list)
     with folder.witness.open() as lines:
-        times_ns = sorted(send.mono_ns for send in read_witness(lines).sends)
-    inner = times_ns[len(times_ns) // 20 : -len(times_ns) // 10]
-    return max(1.0, len(inner) * 1e9 / max(1, inner[-1] - inner[0]))
+        for send in read_witness(lines).sends:
+            times_ns[send.number].append(send.mono_ns)
+    return max(1.0, min(_rate(sorted(times)) for times in times_ns.values()))
+
+
+def _rate(times_ns: list[int]) -> float:
+    inner = times_ns[len(times_ns) // 20 : len(times_ns) - len(times_ns) // 10]
+    return (len(inner) - 1) * 1e9 / max(1, inner[-1] - inner[0])
 
 
 def collect(
@@ -200,9 +209,10 @@ def _recover(system: System, campaigns: list[Started], healed_s: float) -> Recov
     while True:
         system.keeper.tick()
         figures = [campaign.statistics() for campaign in campaigns]
-        pending = sum(campaign.pending(found) for campaign, found in zip(campaigns, figures, strict=True))
+        left = [campaign.pending(found) for campaign, found in zip(campaigns, figures, strict=True)]
+        pending = sum(left)
         if backlog < 0:
-            backlog, allowed_s = pending, pending / system.pace * 1.2 + 30.0
+            backlog, allowed_s = pending, _hindmost(campaigns, left) / system.pace * 1.2 + 30.0
         hooks = system.simulator.stats()["webhooks"]
         moving = {
             "dispatches": pending > 0,
@@ -223,6 +233,16 @@ def _recover(system: System, campaigns: list[Started], healed_s: float) -> Recov
         if now_s - healed_s > bound_s * BOUNDS_WAITED:
             return Recovery(round(now_s - healed_s, 1), round(bound_s, 1), backlog, at_rest=False, moved=moved)
         time.sleep(LOOK_EVERY_S)
+
+
+def _hindmost(campaigns: list[Started], left: list[int]) -> float:
+    """The most messages that one number may have before it: what is left, but no more than its share of all."""
+    most = 0.0
+    for account in {campaign.account.account_id: campaign.account for campaign in campaigns}.values():
+        own = [(one, rest) for one, rest in zip(campaigns, left, strict=True) if one.account is account]
+        share = sum(one.messages for one, _ in own) / len(account.pool)
+        most = max(most, min(share, sum(rest for _, rest in own)))
+    return most
 
 
 def _arrived(system: System) -> int:
