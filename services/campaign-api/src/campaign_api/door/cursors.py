@@ -79,7 +79,7 @@ class Page:
 
 
 def _asked(default: int) -> Any:
-    def page(
+    async def page(
         request: Request,
         response: Response,
         cursor: Annotated[

@@ -37,7 +37,8 @@ class Parts:
     readers: asyncio.Semaphore  # uploaded files that are read at the same time
 
 
-def _parts(request: Request) -> Parts:
+# Asynchronous: FastAPI gives a plain function to a thread, and each request would wait for that.
+async def _parts(request: Request) -> Parts:
     parts: Parts = request.app.state.parts
     return parts
 
@@ -45,7 +46,7 @@ def _parts(request: Request) -> Parts:
 Here = Annotated[Parts, Depends(_parts)]
 
 
-def _new_id(request: Request) -> UUID:
+async def _new_id(request: Request) -> UUID:
     derived = request.scope.get("derived_id")
     return derived if isinstance(derived, UUID) else uuid4()
 
