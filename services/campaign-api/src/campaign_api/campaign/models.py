@@ -51,7 +51,11 @@ class ListedContact(_Request):
 
 
 class SendingConfiguration(_Request):
-    """Delays in seconds, fractions allowed. `pause_after_messages` left out with delays of 0: no rests."""
+    """Delays in seconds, fractions allowed. `pause_after_messages` left out with delays of 0: no rests.
+
+    `guarantee`: whether a message of which nobody knows if it was taken waits for a person's decision
+    (`at_most_once`), or is sent again, perhaps for the second time, as often as `max_retries` allows (`at_least_once`).
+    """
 
     min_delay_seconds: float = 5
     max_delay_seconds: float = 15
