@@ -157,8 +157,10 @@ def is_recorded(traceparent: str) -> bool:
 def current_traceparent() -> str:
     """The current span's, else that of a new trace, sampled like any other."""
     context = trace.get_current_span().get_span_context()
-    if context.is_valid:
-        return _format(context)
+    return _format(context) if context.is_valid else new_traceparent()
+
+
+def new_traceparent() -> str:
     trace_id = random.getrandbits(128) or 1
     sampled = trace_id & TraceIdRatioBased.TRACE_ID_LIMIT < _sampled_below
     return f"00-{trace_id:032x}-{random.getrandbits(64) or 1:016x}-{int(sampled):02x}"

@@ -1,5 +1,6 @@
 """The door: verify, keep the raw webhook durably, then 200. Plain ASGI: nothing here may cost more than it must."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, get_args
@@ -9,7 +10,7 @@ from uuid import uuid4
 import orjson
 
 from chassis.kafka import PARKED_BYTES_MAX
-from chassis.telemetry import counter, current_traceparent, is_recorded, log, span
+from chassis.telemetry import counter, is_recorded, log, new_traceparent, span
 from providers.registry import PROVIDERS
 from webhook_ingest.admission import (
     Admitted,
@@ -156,20 +157,22 @@ class Door:
     async def _keep(self, provider: Provider, admitted: Admitted, request: Request) -> Kept:
         """Raises TooLarge."""
         incoming = request.headers.get("traceparent") if self._trust_traceparent else None
-        traceparent = incoming or current_traceparent()
+        traceparent = incoming or new_traceparent()
         if incoming is None and not is_recorded(traceparent):  # nearly all
-            return await self._store(provider, admitted, request, traceparent)
+            return await self._accept(provider, admitted, request, traceparent)
         with span("webhook received", traceparent, provider=provider) as own:
-            return await self._store(provider, admitted, request, own)
+            return await self._accept(provider, admitted, request, own)
 
-    async def _store(self, provider: Provider, admitted: Admitted, request: Request, traceparent: str) -> Kept:
+    def _accept(
+        self, provider: Provider, admitted: Admitted, request: Request, traceparent: str
+    ) -> "asyncio.Future[Kept]":
         headers, body = DIALECTS[provider].redact(request.headers, request.body)
         webhook = raw_webhook(
             uuid4(), provider, admitted, headers, body, traceparent=traceparent, received_at=self._now()
         )
         if len(webhook.value) > VALUE_MAX_BYTES:
             raise TooLarge(f"the webhook is larger than the {VALUE_MAX_BYTES} bytes that can be kept of one")
-        return await self._intake.accept(webhook)
+        return self._intake.accept(webhook)
 
     def _meta_signers(self, key: str) -> tuple[Signer, ...]:
         """One instance's own app."""

@@ -72,10 +72,10 @@ class Intake:
         self._for_kafka = _Line()
         self._for_spool = _Line()
 
-    async def accept(self, webhook: Spooled) -> Kept:
-        waiting = _Waiting(webhook, asyncio.get_running_loop().create_future())
-        (self._for_spool if self._kafka_away else self._for_kafka).add(waiting)
-        return await waiting.kept
+    def accept(self, webhook: Spooled) -> "asyncio.Future[Kept]":
+        kept: asyncio.Future[Kept] = asyncio.get_running_loop().create_future()
+        (self._for_spool if self._kafka_away else self._for_kafka).add(_Waiting(webhook, kept))
+        return kept
 
     async def work(self) -> None:
         """Until cancelled. End it after the door: who waits then is never answered."""
