@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 
 from chassis.database import driver
+from sender.instance.counts import Counts
 from sender.ledger.attempt import NoAnswer, WasRejected
 from sender.ledger.delivery import Decision, Intend, Refuse
 from sender.settlement import evidence
@@ -54,7 +55,9 @@ async def test_a_person_within_the_service_window_is_not_counted(ledger: Ledger)
     one, two = queued(1), queued(2)
     async with ledger.database.transaction() as connection:
         place = (ACCOUNT, NUMBER, works([two])[0].recipient)
-        await evidence.open_windows(await driver(connection), {place: datetime.now(UTC) - timedelta(hours=23)})
+        await evidence.open_windows(
+            await driver(connection), {place: datetime.now(UTC) - timedelta(hours=23)}, Counts()
+        )
     decisions = await ledger.intend([one, two], epoch, number(quota=1))
     assert [type(d) for d in decisions] == [Intend, Intend]
     assert await ledger.read("SELECT used FROM quota") == [{"used": 1}]
@@ -66,7 +69,7 @@ async def test_a_service_window_is_of_one_number_although_the_quota_is_shared(le
     here, there = queued(1), queued(1, campaign_id=UUID(int=8))
     async with ledger.database.transaction() as connection:
         place = (ACCOUNT, NUMBER, works([here])[0].recipient)
-        await evidence.open_windows(await driver(connection), {place: datetime.now(UTC) - timedelta(hours=1)})
+        await evidence.open_windows(await driver(connection), {place: datetime.now(UTC) - timedelta(hours=1)}, Counts())
     groups = [
         Group(number(key, quota=1), epochs[key], works([one], key), [13.0])
         for key, one in ((NUMBER, here), (other, there))

@@ -12,6 +12,7 @@ from contracts.messages import MessageQueued
 from providers.protocol import Account
 from providers.registry import PROVIDERS
 from sender.gateway.client import Gateway
+from sender.instance.counts import Counts
 from sender.instance.instances import Instances
 from sender.ledger.attempt import NoAnswer, WasAccepted
 from sender.settlement import evidence
@@ -55,6 +56,54 @@ async def test_a_late_failure_counts_unless_it_was_delivered(ledger: Ledger) -> 
     assert await ledger.states() == {"accepted": 1, "rejected_retryable": 1}
 
 
+REPORTED = """
+SELECT coalesce(sum(sent), 0)::int AS sent, coalesce(sum(delivered), 0)::int AS delivered,
+       coalesce(sum(errors), 0)::int AS errors FROM instance_report
+"""
+
+
+async def test_what_is_told_twice_counts_once_for_its_number(ledger: Ledger) -> None:
+    """In one batch, in the next one, in whatever order, by label and by the provider's id."""
+    epoch = await ledger.own()
+    answered, uncertain, failing = queued(1), queued(2), queued(3)
+    await ledger.intend([answered, uncertain, failing], epoch)
+    for message, identity in ((answered, "wamid.1"), (failing, "wamid.3")):
+        await ledger.record([message], epoch, WasAccepted(identity, by="answer"))
+    await ledger.record([uncertain], epoch, NoAnswer("no_answer"))
+    told = [
+        _status(answered, "sent"),
+        _status(uncertain, "sent"),
+        _status(failing, "sent"),
+        _status(answered, "delivered"),
+        _status(uncertain, "read"),
+        _status(failing, "failed", failure="cause_lost"),
+        _status(answered, "read"),
+    ]
+    by_id = _status(answered, "delivered")._replace(key=None)
+    await ledger.report(*told[:2], *told[:2])
+    assert await ledger.read(REPORTED) == [{"sent": 2, "delivered": 0, "errors": 0}]
+    for _ in range(2):
+        await ledger.report(*told, *reversed(told), by_id)
+        await ledger.report(by_id, *told)
+    assert await ledger.read(REPORTED) == [{"sent": 3, "delivered": 2, "errors": 1}]
+
+
+async def test_what_was_kept_counts_once_when_its_message_is_known(ledger: Ledger) -> None:
+    epoch = await ledger.own()
+    now = datetime.now(UTC)
+    message = queued(1)
+    await ledger.intend([message], epoch, number(labelled=False))
+    delivered = Report(ACCOUNT, NUMBER, "3EB0D", "delivered", now, now)
+    await ledger.report(delivered, delivered._replace(fact="sent"), delivered)
+    assert await ledger.read(REPORTED) == [{"sent": 0, "delivered": 0, "errors": 0}]
+    await ledger.record([message], epoch, WasAccepted("3EB0D", by="answer"))
+    sweeps = Sweeps(ledger.database, settings())
+    for _ in range(2):
+        await sweeps.sweep_evidence()
+        await ledger.report(delivered)
+    assert await ledger.read(REPORTED) == [{"sent": 1, "delivered": 1, "errors": 0}]
+
+
 async def test_an_echo_settles_what_is_uncertain_also_when_it_came_first(ledger: Ledger) -> None:
     epoch = await ledger.own()
     web = number(labelled=False)
@@ -85,7 +134,7 @@ async def test_a_report_that_fits_nothing_is_kept_until_its_message_is_known(led
     await ledger.report(failed, failed)
     await ledger.record([message], epoch, WasAccepted("3EB0F", by="answer"))
     async with ledger.database.transaction() as connection:
-        await evidence.fit_kept(connection, now)
+        await evidence.fit_kept(connection, now, Counts())
     assert await ledger.states() == {"rejected_final": 1}
     assert await ledger.outbox() == ["MessageFailed"]
     assert await ledger.read("SELECT * FROM evidence") == []

@@ -1,5 +1,6 @@
 """What webhooks say stops a number: on a real PostgreSQL, with reason, end and a rest's own memory."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,14 +10,17 @@ import pytest
 from contracts.codec import decode
 from contracts.envelope import Envelope
 from contracts.instances import BreakerClosed, BreakerOpened, InstanceConfigured, InstanceHealthEvent
+from contracts.messages import MessageQueued
+from providers.failures import FAILURES
 from sender.instance import stops
 from sender.instance.care import Care
 from sender.instance.recoveries import Recoveries
 from sender.instance.signals import Signals
+from sender.ledger.attempt import WasAccepted
 from sender.settlement.evidence import Report
 from sender.work import Instance
 from sender_ledger import NUMBER, Ledger, number
-from sender_parts import ACCOUNT
+from sender_parts import ACCOUNT, queued
 
 pytestmark = pytest.mark.postgres
 OTHER = UUID(int=43)
@@ -61,6 +65,10 @@ async def told(ledger: Ledger) -> list[InstanceHealthEvent]:
     return [decode(row["type"].rpartition(".")[2], 1, bytes(row["value"])) for row in rows]  # type: ignore[misc]
 
 
+async def told_health(ledger: Ledger) -> list[InstanceHealthEvent]:
+    return [event for event in await told(ledger) if isinstance(event, BreakerOpened | BreakerClosed)]
+
+
 async def test_a_spam_limit_in_a_status_sends_the_number_to_rest_once(ledger: Ledger) -> None:
     await configure(ledger)
     signals = Signals(Numbers(number()), Care())  # type: ignore[arg-type]
@@ -97,18 +105,39 @@ async def test_a_rest_ends_by_itself_and_the_next_one_is_longer(ledger: Ledger) 
     assert again.until - datetime.now(UTC) > timedelta(hours=3)
 
 
+async def weigh(ledger: Ledger, signals: Signals, facts: Sequence[tuple[MessageQueued, str]]) -> bool:
+    """Whether what is told of these messages sends the number to rest, as the consumer of statuses does."""
+    now = datetime.now(UTC)
+    reports = [
+        Report(ACCOUNT, NUMBER, f"wamid.{message.dispatch_id}", "failed" if fact in FAILURES else fact, now, now,
+               key=(ACCOUNT, message.dispatch_id, message.attempt), failure=fact if fact in FAILURES else None)
+        for message, fact in facts
+    ]  # fmt: skip
+    refused = (await ledger.report(*reports)).refused
+    async with ledger.database.transaction() as connection:
+        return await signals.weigh(connection, refused, now)
+
+
 async def test_a_share_of_errors_sends_the_number_to_rest_and_is_not_held_against_it_twice(ledger: Ledger) -> None:
     await configure(ledger)
     signals = Signals(Numbers(number()), Care())  # type: ignore[arg-type]
-    assert not await report(ledger, signals, *["delivered"] * 20, *["cause_lost"] * 8)
-    assert not await report(ledger, signals, *["not_on_whatsapp"] * 30)
-    assert await report(ledger, signals, "cause_lost", "cause_lost")
-    (opened,) = await told(ledger)
+    epoch, sent = await ledger.own(), [queued(n) for n in range(62)]
+    await ledger.intend(sent, epoch)
+    for message in sent:
+        await ledger.record([message], epoch, WasAccepted(f"wamid.{message.dispatch_id}", by="answer"))
+    delivered = [(message, "delivered") for message in sent[:20]]
+    errors = [(message, "cause_lost") for message in sent[20:28]]
+    assert not await weigh(ledger, signals, delivered + errors)
+    assert not await weigh(ledger, signals, [(message, "not_on_whatsapp") for message in sent[28:58]])
+    assert not await weigh(ledger, signals, errors * 3), "told again, these are no further errors"
+    assert await told_health(ledger) == []
+    assert await weigh(ledger, signals, [(message, "cause_lost") for message in sent[58:60]])
+    (opened,) = await told_health(ledger)
     assert isinstance(opened, BreakerOpened)
     assert opened.reason == "error_share"
 
     await ledger.read("UPDATE instance SET rest_until = now(), resting = false RETURNING 1 AS done")
-    assert not await report(ledger, signals, "cause_lost")
+    assert not await weigh(ledger, signals, [(sent[60], "cause_lost")])
 
 
 async def test_a_refusal_of_the_portfolio_stops_its_other_numbers_too(ledger: Ledger) -> None:

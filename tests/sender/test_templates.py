@@ -16,6 +16,7 @@ from contracts.progress import TemplateFreed, TemplateStopped
 from providers.failures import TEMPLATE_PAUSED
 from sender import gates
 from sender.consumers import Control
+from sender.instance.counts import Counts
 from sender.instance.warm_up import Policy
 from sender.ledger.attempt import WasAccepted, WasRejected
 from sender.ledger.delivery import Intend, Refuse
@@ -65,7 +66,7 @@ async def test_a_failure_that_is_reported_later_holds_the_template_as_well(ledge
         failure=TEMPLATE_PAUSED.name, code="132015",
     )  # fmt: skip
     async with ledger.database.transaction() as connection:
-        consequences = await evidence.apply(connection, [report], now)
+        consequences = await evidence.apply(connection, [report], now, Counts())
     await carry_out(ledger.database, consequences)
     assert [type(d) for d in await ledger.intend([from_template(2)], epoch)] == [Refuse]
 

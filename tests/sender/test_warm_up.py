@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chassis.database import driver
 from contracts.codec import decode
 from contracts.envelope import Envelope
 from contracts.instances import (
@@ -17,13 +18,13 @@ from contracts.instances import (
     WarmUpPlan,
 )
 from sender.instance import warming
-from sender.instance.care import Care
+from sender.instance.counts import Counts
 from sender.instance.recoveries import Recoveries
-from sender.instance.signals import Signals
 from sender.instance.warm_up import Day, Policy, Seen, begin, next_day, slow
+from sender.settlement import evidence
 from sender.settlement.evidence import Report
 from sender_ledger import NUMBER, Ledger
-from sender_parts import ACCOUNT
+from sender_parts import ACCOUNT, queued
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 PLAN = WarmUpPlan(first_day=50, growth=1.5, full_per_day=300)
@@ -150,22 +151,39 @@ async def test_a_plan_begins_once_is_slowed_by_its_signs_and_ends_with_its_confi
     assert await told(ledger) == [(1, 50, None), (1, 100, "quality_red"), (1, None, None)]
 
 
+async def answer(ledger: Ledger, at: datetime) -> None:
+    """Somebody writes to the number."""
+    counts = Counts()
+    async with ledger.database.transaction() as connection:
+        raw = await driver(connection)
+        await evidence.open_windows(raw, {(ACCOUNT, NUMBER, "5511999990000"): at}, counts)
+        await counts.write(raw, at)
+
+
 @pytest.mark.postgres
 async def test_what_webhooks_report_moves_the_days_on(ledger: Ledger) -> None:
     await hear(ledger, configured(PLAN), datetime.now(UTC) - timedelta(days=1, minutes=1))
-    signals, now = Signals(object(), Care()), datetime.now(UTC)  # type: ignore[arg-type]
     recoveries = Recoveries(ledger.database, POLICY, lambda: None)
+    epoch, sent, now = await ledger.own(), [queued(n) for n in range(26)], datetime.now(UTC)
+    await ledger.intend(sent, epoch)
     reports = [
-        Report(ACCOUNT, NUMBER, f"wamid.{n}", fact, now, now) for n in range(50) for fact in ("sent", "delivered")
-    ]
+        Report(ACCOUNT, NUMBER, f"wamid.{n}", fact, now, now, key=(ACCOUNT, message.dispatch_id, message.attempt))
+        for n, message in enumerate(sent) for fact in ("sent", "delivered")
+    ]  # fmt: skip
+    for _ in range(2):
+        await ledger.report(*reports[:48], *reports[:48])
+        await answer(ledger, now)
+    day = timedelta(days=1)
     async with ledger.database.transaction() as connection:
-        await signals.note(connection, reports, now, {(NUMBER, ACCOUNT): 5})
+        seen = await (await driver(connection)).fetchrow(warming._SEEN, NUMBER, now - day)
+    assert seen == (24, 24, 1), "what is told twice proves no other half of a day"
+    await ledger.report(*reports)
     await recoveries.sweep()
     await recoveries.sweep()
     assert await told(ledger) == [(1, 50, None), (2, 75, None)]
 
     await ledger.read("UPDATE warm_up SET allowance = 300, begins_at = now() - interval '25 hours' RETURNING 1 AS done")
-    await ledger.read("UPDATE instance_report SET sent = 300, delivered = 300 RETURNING 1 AS done")
+    await ledger.read("UPDATE instance_report SET sent = 300, delivered = 300, answers = 5 RETURNING 1 AS done")
     await recoveries.sweep()
     await hear(ledger, configured(PLAN))
     assert (await told(ledger))[2:] == [(2, None, None)], "warm once, warm for good"

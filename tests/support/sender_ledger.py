@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from chassis.database import Database
+from chassis.database import Database, driver
 from chassis.kafka import Outgoing
 from contracts.codec import encode
 from contracts.instances import InstanceConfigured
@@ -16,6 +16,7 @@ from contracts.messages import MessageQueued
 from pombo import backing
 from providers.protocol import Account
 from providers.registry import PROVIDERS
+from sender.instance.counts import Counts
 from sender.instance.owners import Owners
 from sender.lane.throttle import Rate
 from sender.ledger.attempt import Finding
@@ -118,6 +119,10 @@ class Ledger:
             row["type"] for row in await self.read("SELECT headers ->> 'ce_type' AS type FROM outbox ORDER BY position")
         ]
 
-    async def report(self, *reports: Report) -> None:
+    async def report(self, *reports: Report) -> Counts:
+        """As the consumer of statuses does; gives what was newly learnt."""
+        counts, now = Counts(), datetime.now(UTC)
         async with self.database.transaction() as connection:
-            await evidence.apply(connection, reports, datetime.now(UTC))
+            await evidence.apply(connection, reports, now, counts)
+            await counts.write(await driver(connection), now)
+        return counts

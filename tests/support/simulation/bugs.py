@@ -103,7 +103,7 @@ def _blind_for_settled(original: Any) -> Any:
 
 
 def _weigh_undelivered(original: Any) -> Any:
-    return lambda state, delivered, status: original(state, False, status)
+    return lambda state, delivered, *rest: original(state, False, *rest)
 
 
 def _record_undelivered(original: Any) -> Any:
@@ -243,6 +243,7 @@ BUGS: tuple[Bug, ...] = (
     Bug("committed past a gap", ("offsets",), patches=((Watermark, "advance", _skip_gaps),)),
     _flaw("ambiguous_refunded", "I5"),
     _flaw("evidence_not_kept", "I3"),
+    _flaw("told_twice_counts_twice", "I5", suits=_warms_up),
     _flaw("finished_before_told", "offsets"),
     # The scheduler
     Bug("a retry is the same attempt", ("I1", "I13"), patches=((automaton, "_next_attempt", _same_attempt_again),)),

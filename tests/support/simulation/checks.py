@@ -14,7 +14,7 @@ CHECKS = (
     dispatches.check_completeness, dispatches.check_completed, dispatches.check_failures,
     dispatches.check_at_most_once, dispatches.check_truth, dispatches.check_steps,
     limits.check_rates, limits.check_pace, limits.check_quota, limits.check_pause, limits.check_hours_and_consent,
-    limits.check_credit, limits.check_retry_budget, warm_up.check_warm_ups,
+    limits.check_credit, limits.check_retry_budget, warm_up.check_warm_ups, warm_up.check_reports,
     logs.check_projections, logs.check_logs, logs.check_webhooks, logs.check_fencing,
 )  # fmt: skip
 

@@ -12,8 +12,10 @@ from uuid import UUID
 from contracts import topics
 from contracts.instances import WarmUpChanged, WarmUpPlan
 from contracts.messages import MessageReturned
+from sender.instance.rules import Reports
 from simulation.clock import START
-from simulation.sender_warming import SLOTS_A_DAY
+from simulation.ledger_rows import ATTEMPT
+from simulation.sender_warming import REPORT, SLOTS_A_DAY
 from simulation.witness import Post
 from simulation.world import Violation, World
 
@@ -83,12 +85,48 @@ def _check_plan(world: World, instance_id: UUID, plan: WarmUpPlan, days: list[An
                 yield "I5", "a day grew while it lasted"
 
 
+def check_reports(world: World) -> Iterator[Violation]:
+    """What is counted of a number is what was told of it, each message once, whatever was told twice. A message counts
+    from when it is known whose it is: for some that is never."""
+    told: dict[str, set[str]] = {"sent": set(), "delivered": set(), "failed": set()}
+    records: list[Any] = world.kafka.records(topics.STATUS_RECEIVED)
+    for record in records:
+        status, identity = record.event.status, record.event.provider_message_id
+        facts = {"sent": ("sent",), "failed": ("failed",)}.get(status, ("sent", "delivered"))
+        for fact in facts:
+            told[fact].add(identity)
+    counted: dict[UUID, Reports] = {}
+    for (instance_id, _), reports in world.database.tables[REPORT].items():
+        known = counted.get(instance_id, Reports())
+        counted[instance_id] = Reports(*(one + other for one, other in zip(known, reports, strict=True)))
+    for instance_id in world.town.instances:
+        if not world.town.warm_ups.plans:
+            return
+        reports = counted.get(instance_id, Reports())
+        of_number = {one.provider_message_id for one in world.witness.posts if one.instance_id == instance_id}
+        accepted = {
+            row.provider_message_id for row in world.database.tables[ATTEMPT].values()
+            if row.instance_id == instance_id and row.state == "accepted"
+        }  # fmt: skip
+        for fact, count in (("sent", reports.sent), ("delivered", reports.delivered), ("failed", reports.errors)):
+            least = 0 if fact == "failed" else len(told[fact] & accepted)
+            most = len(told[fact] & of_number)
+            if not least <= count <= most:
+                yield "I5", f"{count} counted as {fact} of {instance_id}, {least} to {most} were told"
+
+
 def _reported(world: World, instance_id: UUID, one: Any, other: Any) -> int:
-    """Reports of messages that may be of this day. What was told twice counts twice."""
+    """Messages that may be of this day, of which was told that they went."""
     since = one.begins_at - timedelta(seconds=world.town.warm_ups.policy.day_s / SLOTS_A_DAY + HEARD_WITHIN_S)
-    return sum(
-        record.event.instance_id == instance_id and since <= record.envelope.time <= other.at  # type: ignore[attr-defined]
-        for record in world.kafka.records(topics.STATUS_RECEIVED)
+    records: list[Any] = world.kafka.records(topics.STATUS_RECEIVED)
+    return len(
+        {
+            record.event.provider_message_id
+            for record in records
+            if record.event.instance_id == instance_id
+            and record.event.status != "failed"
+            and since <= record.envelope.time <= other.at
+        }
     )
 
 

@@ -10,6 +10,7 @@ from contracts.contacts import ContactOptedOut
 from contracts.conversations import MessageReceived
 from contracts.ids import read_attempt_label, recipient_key
 from contracts.statuses import StatusReceived
+from sender.instance.counts import Counts
 from sender.ledger.attempt import OPEN, Finding, WasAccepted
 from sender.settlement.evidence import Report
 from sender.settlement.reconcile import Echo, OpenAttempt, hash_text, pair_echoes, weigh
@@ -60,12 +61,11 @@ class Ears:
             if isinstance(event, StatusReceived | MessageReceived):
                 known: datetime | None = transaction.read(WATERMARK, event.instance_id)
                 transaction.write(WATERMARK, event.instance_id, max(known, at) if known else at)
-        if self.warming is not None:
-            yield from self.warming.count(transaction, reports)
+        counts = Counts()
         bound = [self._bind(transaction, report) for report in reports]
         late = any(one.fact == "failed" and one.key is None for one in reports)
         if late and "kept_fitted_late" not in self.ledger.flaws:
-            self._refunds += yield from self._fit(transaction)
+            self._refunds += yield from self._fit(transaction, counts)
         findings: list[tuple[Key, Finding]] = []
         for report, found in zip(reports, bound, strict=True):
             if found is None:
@@ -73,9 +73,12 @@ class Ears:
                     transaction.write(KEPT, (report.instance_id, report.provider_message_id, report.fact), report)
             elif report.fact != "echo":
                 row = transaction.read(ATTEMPT, found)
-                if weigh(row.state, row.delivered, report.fact) is not None:
+                if weigh(row.state, row.delivered, row.reported, report.fact) is not None:
                     findings.append((found, report.finding("label" if report.key else "bound_id")))
-        self._refunds += yield from self.ledger.settle(transaction, findings)
+        self._refunds += yield from self.ledger.settle(transaction, findings, counts)
+        if self.warming is not None:
+            told_twice = "told_twice_counts_twice" in self.ledger.flaws
+            yield from self.warming.count(transaction, _counted(reports) if told_twice else counts)
 
     def _bind(self, transaction: Transaction, report: Report) -> Key | None:
         if report.key is not None:
@@ -98,16 +101,18 @@ class Ears:
         kept = len(database.tables[KEPT])
         if not kept:
             return False
-        transaction = database.begin(process)
-        refunds = yield from self._fit(transaction)
+        transaction, counts = database.begin(process), Counts()
+        refunds = yield from self._fit(transaction, counts)
         if not transaction.writes:
             transaction.roll_back()
             return False
+        if self.warming is not None:
+            yield from self.warming.count(transaction, counts)
         yield from transaction.commit()
         yield from self.ledger.refund(process, refunds)
         return True
 
-    def _fit(self, transaction: Transaction) -> Steps[list[tuple[str, str, float]]]:
+    def _fit(self, transaction: Transaction, counts: Counts) -> Steps[list[tuple[str, str, float]]]:
         findings: list[tuple[Key, Finding]] = []
         used: list[tuple[UUID, str, str]] = []
         for place, report in transaction.rows(KEPT):
@@ -117,7 +122,7 @@ class Ears:
         for place, found, finding in self._fit_echoes(transaction):
             findings.append((found, finding))
             used.append(place)
-        refunds = yield from self.ledger.settle(transaction, findings)
+        refunds = yield from self.ledger.settle(transaction, findings, counts)
         for place in used:
             transaction.write(KEPT, place, None)
         return refunds
@@ -144,6 +149,15 @@ class Ears:
                 finding = WasAccepted(echo.provider_message_id, by="echo")
                 fitted.append((place, (attempt.dispatch_id, attempt.attempt), finding))
         return fitted
+
+
+def _counted(reports: Sequence[Report]) -> Counts:
+    """What was told, instead of what was learnt."""
+    counts = Counts()
+    for report in reports:
+        sent, delivered, failed = (report.fact == fact for fact in ("sent", "delivered", "failed"))
+        counts.add(report.instance_id, ACCOUNT, sent=sent, delivered=delivered, errors=failed)
+    return counts
 
 
 def _status(event: StatusReceived, received_at: datetime) -> Report:

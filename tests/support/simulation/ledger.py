@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from chassis.kafka import Outgoing
+from sender.instance.counts import Counts
 from sender.instance.ownership import OwnerRow
 from sender.lane import throttle
 from sender.lane.quota import WINDOW_S, Quota
@@ -17,6 +18,7 @@ from sender.ledger import answers, attempt, delivery
 from sender.ledger.attempt import Finding, NeverLeft, NoAnswer, WasAccepted, WasRejected
 from sender.ledger.delivery import Admission, AlreadyInFlight, Gate, GateKey, Intend, LedgerEntry, Limiter, Loaded
 from sender.settlement import reconcile
+from sender.settlement.settling import REPORTED_BY, is_unexplained
 from sender.work import Instance, Work
 from simulation.clock import Process, Steps
 from simulation.ledger_rows import (
@@ -180,7 +182,9 @@ class Ledger:
         yield from self.refund(process, refunds)
         return told
 
-    def settle(self, transaction: Transaction, findings: Sequence[tuple[Key, Finding]]) -> Steps[list[Any]]:
+    def settle(
+        self, transaction: Transaction, findings: Sequence[tuple[Key, Finding]], counts: Counts | None = None
+    ) -> Steps[list[Any]]:
         """As settling.settle; gives the refunds that are due."""
         now, refunds = self.database.loop.at(), []
         for key, finding in sorted(findings, key=lambda one: one[0]):
@@ -189,14 +193,26 @@ class Ledger:
             if row is None:
                 continue
             after = attempt.record(row.state, row.delivered, finding)
+            if isinstance(finding, WasAccepted) and finding.by in REPORTED_BY:
+                row = self._note_heard(transaction, row, finding.delivered, counts)
             if after is None:
-                if isinstance(finding, WasAccepted) and finding.delivered and not row.delivered:
-                    transaction.write(ATTEMPT, key, replace(row, delivered=True))
                 continue
+            if counts is not None and is_unexplained(finding):
+                counts.add(row.instance_id, ACCOUNT, errors=1)
             transaction.write(ATTEMPT, key, row.settled(after, finding, now))
             transaction.append(SCHEMA, [answers.tell(row.about, row.state, finding, now)])
             refunds += self._refund_due(row, finding)
         return refunds
+
+    def _note_heard(self, transaction: Transaction, row: Attempt, arrived: bool, counts: Counts | None) -> Attempt:
+        """As settling.note_heard."""
+        heard = replace(row, reported=True, delivered=row.delivered or arrived)
+        if heard == row:
+            return row
+        transaction.write(ATTEMPT, row.key, heard)
+        if counts is not None:
+            counts.add(row.instance_id, ACCOUNT, sent=not row.reported, delivered=heard.delivered and not row.delivered)
+        return heard
 
     def _refund_due(self, row: Attempt, finding: Finding) -> list[tuple[str, str, float]]:
         given_back = WasRejected | NeverLeft

@@ -57,6 +57,7 @@ class Attempt:
     not_before: datetime | None = None
     evidence: str | None = None
     delivered: bool = False
+    reported: bool = False
     outcome_at: datetime | None = None
 
     @property

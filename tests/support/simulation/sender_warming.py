@@ -4,16 +4,17 @@ Senders look for days that are over each second; here they do where somebody wai
 used this one: else nothing would ever come to rest.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
 from contracts.instances import InstanceConfigured, InstanceLimitsChanged, WarmUpChanged, WarmUpPlan
 from sender.instance import warm_up
+from sender.instance.counts import Counts
 from sender.instance.rests import health
+from sender.instance.rules import Reports
 from sender.instance.warm_up import Day, Seen
-from sender.settlement.evidence import Report
 from simulation.clock import START, Process, Steps
 from simulation.drivers import AGAIN_S
 from simulation.kafka import Record
@@ -58,20 +59,16 @@ class Warming:
                     if slowed is not row.day:
                         self._save(transaction, instance_id, row._replace(day=slowed), one.envelope.time)
 
-    def count(self, transaction: Transaction, reports: Iterable[Report]) -> Steps[None]:
-        """As rests.count. What is told twice counts twice."""
+    def count(self, transaction: Transaction, counts: Counts) -> Steps[None]:
+        """As Counts.write."""
         now_s = self.database.loop.now
         slot_s = now_s - now_s % self.slot_s
-        counted: dict[tuple[UUID, float], list[str]] = {}
-        for report in reports:
-            if report.fact in ("sent", "delivered"):
-                counted.setdefault((report.instance_id, slot_s), []).append(report.fact)
-        for key in sorted(counted):
+        for (instance_id, _), new in sorted(counts.of_numbers.items()):
+            key = instance_id, slot_s
             yield from transaction.lock(REPORT, key)
-            known: Seen = transaction.read(REPORT, key) or Seen()
-            facts = counted[key]
-            seen = Seen(known.sent + facts.count("sent"), known.delivered + facts.count("delivered"))
-            transaction.write(REPORT, key, seen)
+            known: Reports = transaction.read(REPORT, key) or Reports()
+            summed = Reports(*(one + other for one, other in zip(known, new, strict=True)))
+            transaction.write(REPORT, key, summed)
 
     def run(self, process: Process) -> Steps[None]:
         while True:
@@ -106,11 +103,11 @@ class Warming:
     def _seen(self, instance_id: UUID, day: Day) -> Seen:
         since_s = (day.begins_at - START).total_seconds() - self.slot_s
         of_day = [
-            seen
-            for (of, slot_s), seen in self.database.tables[REPORT].items()
+            reports
+            for (of, slot_s), reports in self.database.tables[REPORT].items()
             if of == instance_id and slot_s >= since_s
         ]
-        return Seen(sum(seen.sent for seen in of_day), sum(seen.delivered for seen in of_day))
+        return Seen(sum(one.sent for one in of_day), sum(one.delivered for one in of_day))
 
     def _move_on(self, process: Process, instance_id: UUID) -> Steps[None]:
         """As warming.move_on, for one number."""

@@ -39,6 +39,7 @@ from contracts.statuses import StatusReceived
 from sender import gates, templates
 from sender.instance import inbound as inbound_rates
 from sender.instance import standing, stops, warming
+from sender.instance.counts import Counts
 from sender.instance.signals import Signals
 from sender.instance.warm_up import Policy
 from sender.ledger.attempt import WasAccepted
@@ -192,6 +193,7 @@ class Evidence:
         self._signals = signals
         self._stopped = stopped
         self._consequences: list[Consequence] = []
+        self._refused: list[UUID] = []
 
     async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
         raw = await driver(connection)
@@ -222,16 +224,23 @@ class Evidence:
                 inbound[place] = max(inbound.get(place, event.message_at), event.message_at)
         await evidence.note_traffic(raw, traffic)
         await inbound_rates.note(raw, received_by)
-        await evidence.open_windows(raw, inbound)
-        now = utc_now()
-        answers = Counter((instance_id, account_id) for account_id, instance_id, _ in inbound)
-        if await self._signals.note(connection, reports, now, answers):
+        now, counts = utc_now(), Counts()
+        await evidence.open_windows(raw, inbound, counts)
+        if await self._signals.note(connection, reports, now):
             self._stopped()
-        self._consequences += await evidence.apply(connection, reports, now)
+        self._consequences += await evidence.apply(connection, reports, now, counts)
+        await counts.write(raw, now)
+        self._refused = counts.refused
 
     async def after(self) -> None:
         consequences, self._consequences = self._consequences, []
         await carry_out(self._database, consequences)
+        refused, self._refused = self._refused, []
+        if refused:
+            async with self._database.transaction() as connection:
+                changed = await self._signals.weigh(connection, refused, utc_now())
+            if changed:
+                self._stopped()
 
 
 Handle = Callable[[AsyncConnection, Sequence[Received]], Awaitable[None]]

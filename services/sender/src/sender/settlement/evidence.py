@@ -9,22 +9,24 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.database import driver
+from sender.instance.counts import Counts
 from sender.ledger.attempt import Finding, WasAccepted
 from sender.settlement.consequences import Consequence
-from sender.settlement.reconcile import Echo, OpenAttempt, pair_echoes, read_status, weigh
-from sender.settlement.settling import Key, mark_delivered, settle
+from sender.settlement.reconcile import ARRIVED, Echo, OpenAttempt, pair_echoes, read_status, weigh
+from sender.settlement.settling import Key, note_heard, settle
 
 SERVICE_WINDOW = timedelta(hours=24)
 
 # Most reports are of attempts whose answer said it all already.
 _STATES = """
-SELECT a.account_id, a.dispatch_id, a.attempt, a.state, a.delivered
+SELECT a.account_id, a.dispatch_id, a.attempt, a.state, a.delivered, a.reported
 FROM attempt a JOIN unnest($1::uuid[], $2::uuid[], $3::int[]) AS k(account_id, dispatch_id, attempt)
   ON a.account_id = k.account_id AND a.dispatch_id = k.dispatch_id AND a.attempt = k.attempt
 WHERE a.state <> 'accepted' OR NOT a.delivered
 """
 _BOUND = """
-SELECT a.account_id, a.instance_id, a.provider_message_id, a.dispatch_id, a.attempt, a.state, a.delivered
+SELECT a.account_id, a.instance_id, a.provider_message_id, a.dispatch_id, a.attempt, a.state, a.delivered,
+       a.reported
 FROM attempt a JOIN unnest($1::uuid[], $2::text[]) AS k(instance_id, provider_message_id)
   ON a.instance_id = k.instance_id AND a.provider_message_id = k.provider_message_id
 """
@@ -45,7 +47,8 @@ INSERT INTO service_window AS w (account_id, instance_id, recipient_key, open_un
 SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[])
   AS k(account_id, instance_id, recipient_key, open_until) ORDER BY 1, 2, 3
 ON CONFLICT (account_id, instance_id, recipient_key) DO UPDATE
-SET open_until = greatest(w.open_until, excluded.open_until)
+SET open_until = excluded.open_until WHERE w.open_until < excluded.open_until
+RETURNING w.account_id, w.instance_id
 """
 # Kept reports whose message is known by now (index attempt_provider_id).
 _FITTING_REPORTS = """
@@ -96,47 +99,49 @@ class Report(NamedTuple):
         )
 
 
-async def apply(connection: AsyncConnection, reports: Sequence[Report], now: datetime) -> list[Consequence]:
+async def apply(
+    connection: AsyncConnection, reports: Sequence[Report], now: datetime, counts: Counts
+) -> list[Consequence]:
     """Settles what the reports prove; keeps those without a label that fit nothing yet."""
     raw = await driver(connection)
     consequences: list[Consequence] = []
     findings: list[tuple[Key, Finding]] = []
-    arrived: set[Key] = set()
+    heard: dict[Key, bool] = {}
     known = await _by_label(raw, {report.key for report in reports if report.key is not None})
     bound = await _by_provider_id(raw, [report for report in reports if report.key is None])
     if any(report.fact == "failed" and report.key is None for report in reports):
         # What came before it and was kept, because nobody knew whose it was, may show that the message had arrived.
         # After the look at whose it is, which may have been written this moment: `settle` sees what this finds.
-        consequences += await fit_kept(connection, now)
+        consequences += await fit_kept(connection, now, counts)
     keep: list[Report] = []
     for report in reports:
         key = report.key
         if key is not None:
             if key not in known:
                 continue
-            state, delivered = known[key]
+            state, delivered, reported = known[key]
         else:
             entry = bound.get((report.instance_id, report.provider_message_id))
             if entry is None or entry[0][0] != report.account_id:
                 keep.append(report)
                 continue
-            key, state, delivered = entry
-        match weigh(state, delivered, report.fact):
+            key, state, delivered, reported = entry
+        match weigh(state, delivered, reported, report.fact):
             case "settles":
                 findings.append((key, report.finding("label" if report.key else "bound_id")))
-            case "arrives":
-                arrived.add(key)
+            case "shows":
+                heard[key] = heard.get(key, False) or report.fact in ARRIVED
     await _keep(raw, keep)
-    await mark_delivered(raw, arrived)
+    await note_heard(raw, heard, counts)
     if findings:
-        _, settled = await settle(connection, findings, now)
+        _, settled = await settle(connection, findings, now, counts)
         consequences += settled
     if any(report.fact == "echo" for report in keep):
         consequences += await fit_echoes(connection, now)
     return consequences
 
 
-async def fit_kept(connection: AsyncConnection, now: datetime) -> list[Consequence]:
+async def fit_kept(connection: AsyncConnection, now: datetime, counts: Counts) -> list[Consequence]:
     """Tries what was kept once more: attempts may have become uncertain, or their ids known, since."""
     raw = await driver(connection)
     rows = await raw.fetch(_FITTING_REPORTS)
@@ -149,7 +154,7 @@ async def fit_kept(connection: AsyncConnection, now: datetime) -> list[Consequen
         findings.append(((row["account_id"], row["dispatch_id"], row["attempt"]), report.finding("bound_id")))
     consequences: list[Consequence] = []
     if rows:
-        _, consequences = await settle(connection, findings, now)
+        _, consequences = await settle(connection, findings, now, counts)
         await _forget(raw, [(r["account_id"], r["instance_id"], r["provider_message_id"], r["fact"]) for r in rows])
     return consequences + await fit_echoes(connection, now)
 
@@ -187,36 +192,42 @@ async def note_traffic(raw: asyncpg.Connection, seen: dict[UUID, tuple[UUID, dat
     await raw.execute(_WATERMARK, keys, [seen[key][0] for key in keys], [seen[key][1] for key in keys])
 
 
-async def open_windows(raw: asyncpg.Connection, inbound: dict[tuple[UUID, UUID, str], datetime]) -> None:
+async def open_windows(
+    raw: asyncpg.Connection, inbound: dict[tuple[UUID, UUID, str], datetime], counts: Counts
+) -> None:
     """(account, instance, recipient) -> last message from the person: for 24 h they do not count as new."""
     keys = list(inbound)
-    await raw.execute(
+    rows = await raw.fetch(
         _WINDOWS,
         [key[0] for key in keys],
         [key[1] for key in keys],
         [key[2] for key in keys],
         [inbound[key] + SERVICE_WINDOW for key in keys],
     )
+    for row in rows:
+        counts.add(row["instance_id"], row["account_id"], answers=1)
 
 
-async def _by_label(raw: asyncpg.Connection, keys: Collection[Key]) -> dict[Key, tuple[Any, bool]]:
-    """State and whether it arrived, of those about which there may be news."""
+async def _by_label(raw: asyncpg.Connection, keys: Collection[Key]) -> dict[Key, tuple[Any, bool, bool]]:
+    """State, whether it arrived and whether any status told of it, of those about which there may be news."""
     if not keys:
         return {}
     rows = await raw.fetch(_STATES, *map(list, zip(*keys, strict=True)))
-    return {(r["account_id"], r["dispatch_id"], r["attempt"]): (r["state"], r["delivered"]) for r in rows}
+    return {
+        (r["account_id"], r["dispatch_id"], r["attempt"]): (r["state"], r["delivered"], r["reported"]) for r in rows
+    }
 
 
 async def _by_provider_id(
     raw: asyncpg.Connection, reports: Sequence[Report]
-) -> dict[tuple[UUID, str], tuple[Key, Any, bool]]:
+) -> dict[tuple[UUID, str], tuple[Key, Any, bool, bool]]:
     keys = list({(report.instance_id, report.provider_message_id) for report in reports})
     if not keys:
         return {}
     rows = await raw.fetch(_BOUND, [key[0] for key in keys], [key[1] for key in keys])
     return {
         (r["instance_id"], r["provider_message_id"]): (
-            (r["account_id"], r["dispatch_id"], r["attempt"]), r["state"], r["delivered"],
+            (r["account_id"], r["dispatch_id"], r["attempt"]), r["state"], r["delivered"], r["reported"],
         )
         for r in rows
     }  # fmt: skip

@@ -90,14 +90,16 @@ def read_status(
     )
 
 
-def weigh(state: State, delivered: bool, status: str) -> Literal["settles", "arrives"] | None:
+def weigh(state: State, delivered: bool, reported: bool, status: str) -> Literal["settles", "shows"] | None:
     """What a reported status means for an attempt in this state: it moves it (as `attempt.record` decides), it only
-    shows that the message arrived, or it is no news, as nearly always."""
+    shows that the message went or arrived, or it is no news. `reported`: a status showed already that it went."""
     if state in OPEN:
         return "settles"
     if status == "failed":
         return "settles" if state == "accepted" and not delivered else None
-    return "arrives" if status in ARRIVED and not delivered else None
+    if status in ARRIVED:
+        return None if delivered else "shows"
+    return "shows" if status == "sent" and not (reported or delivered) else None
 
 
 def is_unresolved(intent_at: datetime, watermark: datetime | None, now: datetime, wait: timedelta) -> bool:

@@ -4,7 +4,7 @@ One transaction locks the attempts, decides by `attempt.record`, writes, and lea
 because no offset stands behind it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,6 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.database import driver
 from chassis.kafka import Outgoing
 from chassis.outbox import append
+from sender.instance.counts import Counts
+from sender.instance.rules import UNEXPLAINED
 from sender.ledger.answers import About, tell, write_address
 from sender.ledger.attempt import Finding, NeverLeft, NoAnswer, NoEvidence, State, WasAccepted, WasRejected, record
 from sender.settlement.consequences import Consequence, follow_up
@@ -42,11 +44,18 @@ FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::text[], $5::text[], $6::bytea
        not_before, evidence, delivered)
 WHERE a.account_id = k.account_id AND a.dispatch_id = k.dispatch_id AND a.attempt = k.attempt
 """
-_DELIVERED = """
-UPDATE attempt a SET delivered = true
-FROM unnest($1::uuid[], $2::uuid[], $3::int[]) AS k(account_id, dispatch_id, attempt)
-WHERE a.account_id = k.account_id AND a.dispatch_id = k.dispatch_id AND a.attempt = k.attempt AND NOT a.delivered
+_HEARD = """
+WITH heard AS (
+  UPDATE attempt a SET reported = true, delivered = a.delivered OR k.arrived
+  FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::bool[]) AS k(account_id, dispatch_id, attempt, arrived)
+  WHERE a.account_id = k.account_id AND a.dispatch_id = k.dispatch_id AND a.attempt = k.attempt
+    AND (NOT a.reported OR k.arrived AND NOT a.delivered)
+  RETURNING new.instance_id, new.account_id, NOT old.reported AS sent, new.delivered AND NOT old.delivered AS delivered
+)
+SELECT instance_id, account_id, count(*) FILTER (WHERE sent) AS sent, count(*) FILTER (WHERE delivered) AS delivered
+FROM heard GROUP BY 1, 2
 """
+REPORTED_BY = frozenset({"label", "bound_id"})  # a provider's status
 
 
 def columns(finding: Finding) -> tuple[Any, ...]:
@@ -65,11 +74,12 @@ def columns(finding: Finding) -> tuple[Any, ...]:
 
 
 async def settle(
-    connection: AsyncConnection, findings: Sequence[tuple[Key, Finding]], now: datetime
+    connection: AsyncConnection, findings: Sequence[tuple[Key, Finding]], now: datetime, counts: Counts | None = None
 ) -> tuple[list[Outgoing], list[Consequence]]:
     """Applies findings, several of one attempt in their order; what moved is in the outbox when this commits.
 
     Findings of unknown attempts do nothing. Gives also what was told, and what it asks for beyond the messages.
+    `counts`: where statuses are among the findings, what they newly taught.
     """
     raw = await driver(connection)
     by_key: dict[Key, list[Finding]] = {}
@@ -78,7 +88,7 @@ async def settle(
     rows = await raw.fetch(_LOCK, *_split(list(by_key), 3))
     writes: dict[Key, tuple[Any, ...]] = {}
     told: list[Outgoing] = []
-    delivered: list[Key] = []
+    heard: dict[Key, bool] = {}
     consequences: list[Consequence] = []
     for row in rows:
         key = (row["account_id"], row["dispatch_id"], row["attempt"])
@@ -86,11 +96,12 @@ async def settle(
         arrived = row["delivered"]
         for finding in by_key[key]:
             after = record(state, arrived, finding)
-            arrives = isinstance(finding, WasAccepted) and finding.delivered
-            if after is None:
-                if arrives and not arrived:
-                    delivered.append(key)
-            else:
+            if isinstance(finding, WasAccepted) and finding.by in REPORTED_BY:
+                heard[key] = heard.get(key, False) or finding.delivered
+                arrived = arrived or finding.delivered
+            if after is not None:
+                if counts is not None and is_unexplained(finding):
+                    counts.add(row["instance_id"], key[0], errors=1)
                 writes[key] = (*key, after, *columns(finding))
                 about = read_about(row)
                 told.append(tell(about, state, finding, now))
@@ -99,18 +110,26 @@ async def settle(
                     intent_at=row["intent_at"], now=now,
                 )  # fmt: skip
                 state = after
-            arrived = arrived or arrives
+    await note_heard(raw, heard, counts)
     if writes:
         await raw.execute(_WRITE, *_split(list(writes.values()), 14), now)
-    await mark_delivered(raw, delivered)
     await append(connection, told)
     return told, consequences
 
 
-async def mark_delivered(raw: asyncpg.Connection, keys: Iterable[Key]) -> None:
-    """A failure that is reported later counts no more for these."""
-    if keys := sorted(keys):
-        await raw.execute(_DELIVERED, *_split(keys, 3))
+async def note_heard(raw: asyncpg.Connection, heard: Mapping[Key, bool], counts: Counts | None) -> None:
+    """That a status told of these that they went, and whether they arrived: a failure that is reported later counts no
+    more for those that did."""
+    if not heard:
+        return
+    for row in await raw.fetch(_HEARD, *_split([(*key, heard[key]) for key in sorted(heard)], 4)):
+        if counts is not None:
+            counts.add(row["instance_id"], row["account_id"], sent=row["sent"], delivered=row["delivered"])
+
+
+def is_unexplained(finding: Finding) -> bool:
+    """A reported failure that tells nothing but that the number's messages are refused."""
+    return isinstance(finding, WasRejected) and finding.by in REPORTED_BY and finding.reason in UNEXPLAINED
 
 
 def read_about(row: asyncpg.Record | Mapping[str, Any]) -> About:

@@ -14,6 +14,7 @@ from chassis.telemetry import log
 from contracts import ids
 from contracts.progress import GateClosed
 from contracts.topics import CAMPAIGN_PROGRESS, SENDER
+from sender.instance.counts import Counts
 from sender.ledger.attempt import Finding, NoAnswer, NoEvidence
 from sender.rounds import repeat
 from sender.settings import Settings
@@ -155,7 +156,9 @@ class Sweeps:
     async def sweep_evidence(self) -> None:
         """Evidence that fitted nothing when it came may fit by now."""
         async with self._database.transaction() as connection:
-            consequences = await fit_kept(connection, utc_now())
+            counts, now = Counts(), utc_now()
+            consequences = await fit_kept(connection, now, counts)
+            await counts.write(await driver(connection), now)
         await carry_out(self._database, consequences)
 
     async def sweep_silent(self) -> int:
