@@ -15,6 +15,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.kafka, pytest.mark.stack]
 
 KILLED = 137
 MESSAGES = 60
+MORE = 20
 UNCERTAIN_MAX = 10  # of one number, for one crash
 # Short waits, so that what stays uncertain ends within the test.
 WAITS = {"RECONCILE_WAIT_S": "4", "TEXT_TIMEOUT_S": "2", "INTENT_AGE_MAX_S": "1"}
@@ -37,25 +38,34 @@ async def test_after_a_crash_every_dispatch_has_its_outcome_and_was_sent_at_most
         instance_id = await add_number(stage, messages_per_second=40, target_per_second=40)
         first = stage.senders.start(CRASH_AT=point)
         dispatches = {str(key) for key in await stage.queue(instance_id, MESSAGES)}
-        await eventually(lambda: first.popen.poll() is not None, deadline_s=180)
+
+        async def crashed() -> bool:
+            """A busy machine takes many messages in few steps, or makes them too late to leave: then there is more."""
+            nonlocal dispatches
+            if first.popen.poll() is not None:
+                return True
+            await stage.report(instance_id)
+            await stage.release_again()
+            if dispatches == stage.dispatches(MessageSent, MessageResolved):
+                dispatches |= {str(key) for key in await stage.queue(instance_id, MORE)}
+            return False
+
+        await eventually(crashed, deadline_s=240)
         assert first.popen.returncode == KILLED
         stage.senders.start()
 
         async def all_ended() -> bool:
+            """What left has its proof, though on a busy machine it may come after the sender gave up waiting for it;
+            only what had not left stays without."""
             await stage.report(instance_id)
             await stage.release_again()
-            return bool(dispatches == stage.dispatches(MessageSent, MessageResolved))
+            told = stage.dispatches(MessageSent, MessageResolved)
+            return bool(dispatches == told and _unresolved(stage) == dispatches - _sends(stage).keys())
 
         await eventually(all_ended, deadline_s=240)
 
-        sends = _sends(stage)
+        sends, unresolved = _sends(stage), _unresolved(stage)
         assert set(sends.values()) == {1}, "the provider accepted each at most once"
-        unresolved = {
-            one.envelope.subject
-            for one in stage.told
-            if isinstance(one.event, MessageResolved) and one.event.outcome == "unresolved"
-        } & dispatches
-        assert unresolved == dispatches - sends.keys(), "only what had not left stays without proof"
         assert unresolved <= stage.dispatches(MessageAmbiguous)
         assert len(unresolved) <= UNCERTAIN_MAX
         assert stage.of(MessageFailed) == []
@@ -86,6 +96,17 @@ async def test_a_crash_point_is_not_there_outside_test_mode(make_stage: Callable
 def _sends(stage: Stage) -> Counter[str]:
     """Requests that the provider may have accepted, by dispatch, from its own log. It refuses none here."""
     return Counter(line["label"].rpartition(":")[0] for line in stage.simulator.lines("request_open"))
+
+
+def _unresolved(stage: Stage) -> set[str]:
+    """Dispatches of which the last word is that nobody knows."""
+    last = {
+        one.envelope.subject: one.event for one in stage.told if isinstance(one.event, MessageSent | MessageResolved)
+    }
+    open_ones = {
+        key for key, event in last.items() if isinstance(event, MessageResolved) and event.outcome != "accepted"
+    }
+    return open_ones & stage.mine
 
 
 def _facts_told_with_several_ids(stage: Stage) -> list[str]:
