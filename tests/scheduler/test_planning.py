@@ -9,7 +9,7 @@ from aiokafka.errors import KafkaConnectionError
 
 from chassis.kafka import Encoded
 from contracts import ids, topics
-from contracts.campaigns import CampaignCancelling, CampaignDeleted, Recipient, RecipientsAdded
+from contracts.campaigns import CampaignCancelled, CampaignCancelling, CampaignDeleted, Recipient, RecipientsAdded
 from contracts.codec import decode
 from contracts.contacts import ContactsAllocated
 from contracts.envelope import read_headers, write_headers
@@ -137,6 +137,23 @@ async def test_a_campaign_cancelled_while_it_is_planned_has_a_complete_plan(on: 
     )
     assert await on.turn() == []
     assert await on.states(campaign) == {"cancelled": 700}
+
+
+async def test_everybody_in_a_campaign_cancelled_before_its_plan_is_told_as_cancelled(on: Bench) -> None:
+    """Its gate is closed within moments: the audience may still be on its way then."""
+    instance_id, campaign = await add_instance(on), uuid4()
+    await on.tell(
+        topics.CAMPAIGNS,
+        (campaign, started(definition([instance_id]), 700)),
+        (campaign, CampaignCancelling(run_epoch=1)),
+        (campaign, CampaignCancelled(run_epoch=1)),
+    )
+    assert await on.turn() == []
+    await on.tell(topics.CAMPAIGN_RECIPIENTS, *chunks(campaign, people(campaign, 700)))
+    assert await on.turn() == []
+    assert await on.states(campaign) == {"cancelled": 700}
+    assert list((await folded(on, campaign)).values()) == ["cancelled"] * 700
+    assert await on.allocated() == []
 
 
 async def test_the_first_of_a_repeated_recipient_counts(on: Bench) -> None:

@@ -26,7 +26,8 @@ def check_completeness(world: World) -> Iterator[Violation]:
         state = folded(world.database, campaign.id)
         own = [row for row in rows.values() if row["campaign_id"] == campaign.id]
         planned = len(campaign.recipients) * len(campaign.definition.steps)
-        if state.status not in ("paused", "none", "draft", "cancelled") and len(own) != planned:
+        started = state.run_epoch > 0 and state.status != "paused"
+        if started and len(own) != planned:
             yield "I1", f"{len(own)} of {planned} planned"
         if state.status == "paused":
             own = [row for row in own if row["state"] != "pending"]

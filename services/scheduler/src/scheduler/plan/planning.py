@@ -26,11 +26,12 @@ from scheduler.plan.bindings import Binding
 from scheduler.rows import Row
 from scheduler.signals import Signals
 
-# A started campaign whose chunks are all in, whatever came first. Index campaign_active.
+# A started campaign whose chunks are all in, whatever came first: also where it is cancelled by now, so that everybody
+# in it is told as cancelled. Index campaign_unplanned.
 _DISCOVER = """
 INSERT INTO plan (campaign_id, account_id)
 SELECT campaign_id, account_id FROM campaign c
-WHERE status NOT IN ('completed', 'cancelled', 'deleted') AND chunk_count IS NOT NULL AND planned_dispatches IS NULL
+WHERE status <> 'deleted' AND chunk_count IS NOT NULL AND planned_dispatches IS NULL
     AND chunk_count = (SELECT count(*) FROM chunk k WHERE k.campaign_id = c.campaign_id AND k.chunk >= c.first_chunk)
 ON CONFLICT DO NOTHING
 """
@@ -160,8 +161,13 @@ class Planning:
             await raw.execute(_POSTPONE, run.campaign_id)
             return None
         now: datetime = plan["now"]
-        places, bound = await _bind(raw, run.account_id, pool, [Listed(*row) for row in rows], now)
-        planned = expand(places, len(run.definition.steps), cancelled=run.status in CANCELLED)
+        listed, cancelled = [Listed(*row) for row in rows], run.status in CANCELLED
+        bound: list[Binding] = []
+        if cancelled:  # nobody is written to, so nobody is bound
+            places = _allocate(listed, pool)
+        else:
+            places, bound = await _bind(raw, run.account_id, pool, listed, now)
+        planned = expand(places, len(run.definition.steps), cancelled=cancelled)
         await _insert(raw, run, planned)
         position = rows[-1]["position"]
         await raw.execute(_ADVANCE, run.campaign_id, position, len(planned), now, self._planner, _TELL_WITHIN)
@@ -185,13 +191,17 @@ async def _recall(raw: asyncpg.Connection, plan: Row) -> Page:
     return Page(campaign_id, plan["position"], records + allocated)
 
 
+def _allocate(listed: Sequence[Listed], pool: Sequence[Candidate]) -> list[Place]:
+    return allocate(listed, pool, lambda count: int(random.random() * count))
+
+
 async def _bind(
     raw: asyncpg.Connection, account_id: UUID, pool: Sequence[Candidate], listed: Sequence[Listed], now: datetime
 ) -> tuple[list[Place], list[Binding]]:
     """Where each goes, and which bindings are new."""
     if any(one.bound_to is None for one in listed) and any(one.room > 0 for one in pool):
         pool = await pools.with_room(raw, account_id, pool)
-    places = allocate(listed, pool, lambda count: int(random.random() * count))
+    places = _allocate(listed, pool)
     wanted = [(one.recipient_key, instance_id, one.contact_id) for one, instance_id, binds in places if binds]
     made, actual = await bindings.bind(raw, account_id, wanted, now)
     if len(made) < len(wanted):

@@ -34,6 +34,7 @@ TICK_S = 0.1
 LOOK_EVERY_S = 0.5
 QUIET_S = 1.5
 STILL_S = 2.0
+STUCK_S = 180.0
 # A run that is still not at rest after so many bounds is given up and told as it is.
 BOUNDS_WAITED = 2
 
@@ -180,7 +181,7 @@ def _go_through(
             looked_s, seen = now_s, _arrived(system) - arrived_before
             if seen != arrived:
                 arrived, moved_s = seen, now_s
-            elif nemesis.over and now_s - moved_s > STILL_S and _all_over(campaigns):
+            elif nemesis.over and now_s - moved_s > (STILL_S if _all_over(campaigns) else STUCK_S):
                 break  # less of it was sent than planned (cancelled, refused): the moment of the others never comes
         while todo and arrived >= todo[0].at_share * expected:
             nemesis.begin(todo.pop(0).fault)
