@@ -93,13 +93,40 @@ def test_a_signature_says_whose_numbers_it_may_speak_of() -> None:
     own = replace(two, id=UUID(int=3), keys=WebhookKeys(signing_secrets=("own",)))
     directory.learn([one, two, own])
     allowed = {
-        secret: admit_meta(directory.meta_signers, signed(secret, b"{}"), b"{}") for secret in ("ours", "shared", "own")
+        secret: admit_meta(directory.meta_signers(b"{}"), signed(secret, b"{}"), b"{}")
+        for secret in ("ours", "shared", "own")
     }
     assert allowed == {
         "ours": Admitted(None),
         "shared": Admitted(None, (UUID(int=1), UUID(int=2))),
         "own": Admitted(None, (UUID(int=2),)),
     }
+
+
+def test_the_number_that_a_meta_webhook_names_decides_about_the_order_of_signers_alone() -> None:
+    directory = Directory(object(), object(), app_secrets=("ours",))  # type: ignore[arg-type]
+    numbers = [
+        replace(
+            instance(number),
+            provider="meta_cloud",
+            account_id=UUID(int=number),
+            phone_number_id=str(number),
+            keys=WebhookKeys(signing_secrets=(f"app-{number}",)),
+        )
+        for number in (1, 2, 3)
+    ]
+    directory.learn(numbers)
+    body = b'{"metadata": {"phone_number_id": "3"}}'
+    tried = [signer.keys.signing_secrets for signer in directory.meta_signers(body)]
+    assert tried[:2] == [("ours",), ("app-3",)]
+    everyone = {"ours": None, "app-1": (UUID(int=1),), "app-2": (UUID(int=2),), "app-3": (UUID(int=3),)}
+    for naming in (body, b'{"phone_number_id":"9"}', b'{"text":"\\"phone_number_id\\":\\"3\\""}', b"\xff"):
+        for secret, accounts in everyone.items():
+            assert admit_meta(directory.meta_signers(naming), signed(secret, naming), naming) == Admitted(
+                None, accounts
+            )
+        refused = admit_meta(directory.meta_signers(naming), signed("app-4", naming), naming)
+        assert refused == Refused(401, "bad_signature")
 
 
 @pytest.mark.parametrize("position", range(8))

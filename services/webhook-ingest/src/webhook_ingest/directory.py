@@ -1,6 +1,7 @@
 """The instances that the door knows, in memory, never older than a set time."""
 
 import asyncio
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
@@ -18,6 +19,8 @@ from providers.protocol import WebhookKeys
 from webhook_ingest.admission import KnownInstance, Signer
 from webhook_ingest.store import InstanceRow, latest_revision, load_instances
 
+# Inside a JSON string the quotes are escaped, so this matches a key of the payload only.
+_NUMBER_NAMED = re.compile(rb'"phone_number_id"\s*:\s*"(\d{1,32})"')
 REFUSAL_REFRESH_S = 0.2  # a flood of bad keys costs at most five queries a second
 
 
@@ -29,7 +32,8 @@ class Directory:
         self._database = database
         self._box = box
         self._own_app = Signer(WebhookKeys(signing_secrets=app_secrets))
-        self.meta_signers: tuple[Signer, ...] = (self._own_app,)
+        self._apps: tuple[Signer, ...] = ()
+        self._apps_by_number: dict[bytes, tuple[Signer, ...]] = {}
         self._revision = -1
         self._refreshed_at = 0.0
         self._by_id: dict[UUID, KnownInstance] = {}
@@ -38,6 +42,14 @@ class Directory:
 
     def by_id(self, instance_id: UUID) -> KnownInstance | None:
         return self._by_id.get(instance_id)
+
+    def meta_signers(self, body: bytes) -> Iterator[Signer]:
+        """Who may have signed a webhook of Meta's, the apps of the number that it names before all others: there may be
+        hundreds, and to try one costs as much as to read the webhook. Whom it names decides about the order alone."""
+        yield self._own_app
+        named = _NUMBER_NAMED.search(body)
+        yield from self._apps_by_number.get(named[1], ()) if named else ()
+        yield from self._apps
 
     def find(self, text: str) -> KnownInstance | None:
         """By our id as it stands in an address."""
@@ -81,7 +93,7 @@ class Directory:
         self._revision = revision
 
     def learn(self, known: Sequence[KnownInstance]) -> None:
-        """These and no others. `meta_signers` are who may sign Meta's webhooks; accounts may share an app."""
+        """These and no others. Accounts may share an app of Meta's."""
         self._by_id = {instance.id: instance for instance in known}
         self._by_phone_number_id = {}
         for instance in known:
@@ -91,10 +103,17 @@ class Directory:
         for instance in self.of_kind("meta_cloud"):
             for secret in instance.keys.signing_secrets:
                 owners.setdefault(secret, {})[instance.account_id] = None
-        theirs = (
-            Signer(WebhookKeys(signing_secrets=(secret,)), tuple(accounts)) for secret, accounts in owners.items()
-        )
-        self.meta_signers = (self._own_app, *theirs)
+        apps = {
+            secret: Signer(WebhookKeys(signing_secrets=(secret,)), tuple(accounts))
+            for secret, accounts in owners.items()
+        }
+        self._apps = tuple(apps.values())
+        self._apps_by_number = {
+            number.encode(): tuple(
+                apps[secret] for one in claiming for secret in one.keys.signing_secrets if secret in apps
+            )
+            for number, claiming in self._by_phone_number_id.items()
+        }
 
     async def keep_fresh(self, every_s: float, stopping: asyncio.Event) -> None:
         while not stopping.is_set():

@@ -138,7 +138,7 @@ class Door:
         headers, body = request
         match parts:
             case ["meta"]:
-                return "meta", admit_meta(self._directory.meta_signers, headers, body)
+                return "meta", admit_meta(self._directory.meta_signers(body), headers, body)
             case ["meta", key]:
                 return "meta", admit_meta(self._meta_signers(key), headers, body)
             case ["zapi", secret]:
