@@ -2,19 +2,16 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Literal
-from uuid import uuid4
+from typing import Any
 
 import pytest
 
 from chassis.kafka import outgoing
 from contracts import topics
-from contracts.envelope import Event
 from contracts.ids import message_id
 from contracts.instances import (
     BreakerClosed,
     BreakerOpened,
-    InstanceConfigured,
     InstanceRateRestored,
     InstanceThrottled,
     WarmUpChanged,
@@ -25,7 +22,6 @@ from contracts.messages import (
     MessageSent,
 )
 from contracts.statuses import StatusReceived
-from contracts.topics import Topic
 from sender_parts import ACCOUNT, most_in_window, rows
 from sender_stage import add_number
 from simulated_providers import eventually
@@ -126,35 +122,34 @@ async def test_a_number_that_its_provider_limits_rests_and_goes_on_by_itself(mak
 
 async def test_a_new_number_is_warmed_up_by_what_its_webhooks_report(make_stage: Callable[..., Any]) -> None:
     async with make_stage(WARM_UP_DAY_S="8", WARM_UP_ANSWERED_SHARE="0") as stage:
-        instance_id = uuid4()
-        stage.mine.add(str(instance_id))
         plan = WarmUpPlan(first_day=20, growth=1.5, full_per_day=1000)
-        config = InstanceConfigured(name="new", provider="evolution_web", server_url="http://gateway", warm_up=plan)
         stage.senders.start()
-
-        async def tell(topic: Topic, key: str, event: Event) -> None:
-            now = datetime.now(UTC)
-            await stage.producer.publish([
-                outgoing(topic, key, event, source="tests", account_id=ACCOUNT, time=now)
-            ])  # fmt: skip
-
-        async def report(number: int, status: Literal["delivered", "failed"], failure: str | None = None) -> None:
-            identity = f"3EB0{number}"
-            event = StatusReceived(
-                instance_id=instance_id, provider_message_id=identity, status=status, at=datetime.now(UTC),
-                failure=failure,
-            )  # fmt: skip
-            await tell(topics.STATUS_RECEIVED, str(message_id(instance_id, identity)), event)
-
-        await tell(topics.INSTANCES, str(instance_id), config)
+        instance_id = await add_number(stage, messages_per_second=20, target_per_second=20, warm_up=plan)
+        stage.mine.add(str(instance_id))
         await eventually(lambda: bool(stage.of(WarmUpChanged)), deadline_s=180)
         first = stage.of(WarmUpChanged)[0]
         assert (first.day, first.allowance, first.slowed_by) == (1, 20, None)
 
-        for number in range(40):
-            await report(number, "delivered")
-        await eventually(lambda: max(event.allowance or 0 for event in stage.of(WarmUpChanged)) == 30, deadline_s=120)
+        waiting: set[str] = set()
 
-        await report(100, "failed", "shadow_ban")
+        async def has_grown() -> bool:
+            """Half a day's messages in each, for as many days as it takes."""
+            nonlocal waiting
+            await stage.report(instance_id)
+            await stage.release_again()
+            if waiting <= stage.dispatches(MessageSent):
+                waiting = {str(key) for key in await stage.queue(instance_id, 12)}
+            return max(event.allowance or 0 for event in stage.of(WarmUpChanged)) == 30
+
+        await eventually(has_grown, deadline_s=120)
+
+        now = datetime.now(UTC)
+        banned = StatusReceived(
+            instance_id=instance_id, provider_message_id="wamid.x", status="failed", at=now, failure="shadow_ban"
+        )
+        key = str(message_id(instance_id, "wamid.x"))
+        await stage.producer.publish([
+            outgoing(topics.STATUS_RECEIVED, key, banned, source="tests", account_id=ACCOUNT, time=now)
+        ])  # fmt: skip
         await eventually(lambda: "shadow_ban" in {event.slowed_by for event in stage.of(WarmUpChanged)}, deadline_s=120)
         assert {event.reason for event in stage.of(BreakerOpened)} == {"shadow_ban"}

@@ -24,7 +24,7 @@ from chassis.secrets import SecretBox
 from chassis.settings import SecretsSettings
 from contracts import topics
 from contracts.ids import Address
-from contracts.instances import InstanceConfigured, Limits
+from contracts.instances import InstanceConfigured, Limits, WarmUpPlan
 from contracts.messages import Content, MessageQueued
 from pombo import backing
 from sender.settings import Settings
@@ -90,7 +90,9 @@ def to_queue(instance_id: UUID, message: MessageQueued, account_id: UUID = ACCOU
     )
 
 
-def configured(instance_id: UUID, url: str, number: str, **limits: Any) -> Outgoing:
+def configured(
+    instance_id: UUID, url: str, number: str, *, warm_up: WarmUpPlan | None = None, **limits: Any
+) -> Outgoing:
     """A Meta number at the simulator."""
     token = BOX.seal(f"token-{number}", account_id=ACCOUNT, instance_id=instance_id, field="access_token")
     config = InstanceConfigured(
@@ -100,6 +102,7 @@ def configured(instance_id: UUID, url: str, number: str, **limits: Any) -> Outgo
         phone_number_id=number,
         credentials={"access_token": token},
         limits=Limits(**limits),
+        warm_up=warm_up,
     )
     return outgoing(
         topics.INSTANCES,
