@@ -131,13 +131,14 @@ class Producer:
         self._client: Any = None
         self._polled: set[Any] = set()
 
-    async def start(self) -> None:
-        """Raises KafkaError if no broker answers."""
+    async def start(self, *, needs_broker: bool = True) -> None:
+        """Raises KafkaError if no broker answers and one is needed; else it is connected to once it is there."""
         client = self._new_client()
-        try:
-            await asyncio.to_thread(client.list_topics, timeout=10)
-        except KafkaException as error:
-            raise _translated(error.args[0]) from error
+        if needs_broker:
+            try:
+                await asyncio.to_thread(client.list_topics, timeout=10)
+            except KafkaException as error:
+                raise _translated(error.args[0]) from error
         self._client = client
 
     async def stop(self) -> None:

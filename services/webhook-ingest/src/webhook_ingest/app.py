@@ -5,14 +5,16 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 import uvicorn
+from aiokafka.errors import KafkaError
 from faststream.kafka import KafkaBroker
 
 from chassis.database import Database
 from chassis.health import Readiness, serve_health
 from chassis.inbox import consume
 from chassis.kafka import Producer
-from chassis.lifecycle import run_tasks, utc_now
+from chassis.lifecycle import backoff_s, pause, run_tasks, utc_now
 from chassis.secrets import SecretBox
+from chassis.telemetry import log
 from webhook_ingest.consumers import INSTANCES, Translator, on_instances
 from webhook_ingest.directory import Directory
 from webhook_ingest.http import Door
@@ -70,8 +72,28 @@ def build_door(settings: Settings, directory: Directory, intake: Intake) -> Door
     )
 
 
+async def run_broker(broker: KafkaBroker, readiness: Readiness, stopping: asyncio.Event) -> None:
+    """The translator's consumer, once Kafka is there."""
+    failures = 0
+    while not stopping.is_set():
+        try:
+            await broker.start()
+        except KafkaError as error:
+            failures += 1
+            log.warning("translator_waits_for_kafka", error=type(error).__name__)
+            await broker.stop()
+            await pause(stopping, backoff_s(failures))
+        else:
+            readiness.set("translator", True)
+            await stopping.wait()
+    await broker.stop()
+
+
 async def serve(settings: Settings, stopping: asyncio.Event) -> None:
-    """Runs until `stopping`: the door first, then what feeds on it; stops in reverse."""
+    """Runs until `stopping`: the door first, then what feeds on it; stops in reverse.
+
+    It starts without Kafka too: the door then fills the spool, and the rest waits.
+    """
     readiness = Readiness("translator")
     database = Database.connect(settings.postgres, schema=SCHEMA, application_name=SERVICE)
     directory = build_directory(settings, database)
@@ -79,16 +101,10 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     producer = Producer(settings.kafka.model_copy(update={"linger_ms": 0}), client_id=SERVICE)
     intake = Intake(producer, database, IntakeSettings(settings.publish_wait_s, settings.spool_poll_s))
     server = http_server(build_door(settings, directory, intake), settings.http_host, settings.http_port)
-    broker = KafkaBroker(settings.kafka.bootstrap, logger=None)
+    broker = KafkaBroker(settings.kafka.bootstrap, consumer_only=True, logger=None)
     unread = Unread(database, producer, utc_now)
     translator = Translator(directory, producer, batch_max=settings.translator_batch_max, keep=unread.keep)
     translator.subscribe(broker)
-
-    async def translate() -> None:
-        await broker.start()
-        readiness.set("translator", True)
-        await stopping.wait()
-        await broker.stop()
 
     async def receive() -> None:
         await directory.refresh()
@@ -101,7 +117,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
         await stopping.wait()
         server.should_exit = True
 
-    await producer.start()
+    await producer.start(needs_broker=False)
     try:
         await run_tasks(
             stopping,
@@ -111,7 +127,7 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
                 "close the door": close_door(),
                 "spool": intake.drain(stopping),
                 "directory": directory.keep_fresh(settings.directory_refresh_s, stopping),
-                "translator": translate(),
+                "translator": run_broker(broker, readiness, stopping),
                 "instances": consume(
                     INSTANCES,
                     settings=settings.kafka,
