@@ -3,6 +3,9 @@ SHELL := /bin/bash
 BIN := .venv/bin
 TYPED := contracts/src libs/chassis/src libs/providers/src $(wildcard services/*/src) tools/provider-simulator/src tools/pombo/src
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# A system's own Python comes optimised by profile; one that pyenv compiled does not, and needs half as long again.
+PYTHON ?= $(firstword $(shell for one in /usr/bin/python3 python3; do $$one -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+  2>/dev/null && echo $$one; done))
 
 .PHONY: help setup lock lint test simulate planted-bugs demo up bench payloads advisories clean
 
@@ -12,10 +15,9 @@ help: ## list the targets
 setup: .venv/.installed ## virtual environment from requirements.lock, members editable on top
 
 .venv/.installed: requirements.lock $(wildcard */pyproject.toml) $(wildcard */*/pyproject.toml)
-	@command -v python3 >/dev/null || { echo "Python 3.11 or later is missing: install it and run make again"; exit 2; }
-	@python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed, found $$(python3 --version)"; exit 2; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is missing: install it and run make again"; exit 2; }
 	@command -v uv >/dev/null || python3 -m uv --version >/dev/null 2>&1 || python3 -m pip install -q uv
-	@test -d .venv || python3 -m uv venv -q .venv 2>/dev/null || uv venv -q .venv
+	@test -d .venv || python3 -m uv venv -q --python $(PYTHON) .venv 2>/dev/null || uv venv -q --python $(PYTHON) .venv
 	@UV=$$(command -v uv || echo "python3 -m uv"); VIRTUAL_ENV=.venv $$UV pip sync -q --require-hashes requirements.lock && \
 	  VIRTUAL_ENV=.venv $$UV pip install -q --no-deps $$(for m in contracts libs/* services/* tools/*; do printf -- '-e ./%s ' $$m; done)
 	@touch $@

@@ -97,8 +97,8 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
     readiness = Readiness("translator")
     database = Database.connect(settings.postgres, schema=SCHEMA, application_name=SERVICE)
     directory = build_directory(settings, database)
-    # The intake gathers by itself what shares a publish, and providers wait for their answer meanwhile.
-    producer = Producer(settings.kafka.model_copy(update={"linger_ms": 0}), client_id=SERVICE)
+    # The intake gathers what shares a publish, and providers wait meanwhile: just long enough that it is one request.
+    producer = Producer(settings.kafka.model_copy(update={"linger_ms": 2}), client_id=SERVICE)
     intake = Intake(producer, database, IntakeSettings(settings.publish_wait_s, settings.spool_poll_s))
     server = http_server(build_door(settings, directory, intake), settings.http_host, settings.http_port)
     broker = KafkaBroker(settings.kafka.bootstrap, consumer_only=True, logger=None)

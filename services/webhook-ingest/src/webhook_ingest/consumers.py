@@ -42,7 +42,7 @@ INSTANCES = Subscription(group="webhook-ingest", topics=(topics.INSTANCES,), han
 TRANSLATOR_GROUP = "webhook-translator"
 RETRY_S = 1.0
 # A batch costs as much as some tens of its records, so batches start this far apart unless there is a backlog.
-BATCHES_APART_S = 0.1
+BATCHES_APART_S = 0.2
 FETCH_WAIT_MS = 1000  # an idle translator asks Kafka once a second
 Parse = Callable[[tuple[ConsumerRecord, ...]], Awaitable[KafkaMessage]]
 # How a payload without an instance in its address is read: only Meta mixes numbers in one POST.

@@ -7,7 +7,8 @@ from enum import StrEnum
 
 from pombo.stack.secrets import Secrets
 
-PARTITIONS_MAX = 6
+# The producer asks once for each partition of a batch, and one machine has no more readers than these.
+PARTITIONS_MAX = 3
 
 
 class Service(StrEnum):
