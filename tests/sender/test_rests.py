@@ -165,6 +165,7 @@ async def test_what_the_provider_tells_of_limits_lifts_neither_stop_nor_rest_and
 
     await configure(ledger, tier="2", credentials={"access_token": "another"})
     assert await ledger.read(seen) == [{"stopped_reason": None, "resting": True, "rests": True}]
+    assert not await report(ledger, signals, "credentials", late_s=30), "told again, it was cleared meanwhile"
 
     await configure(ledger, tier="2", credentials={"access_token": "another"}, wanted="connected", wanted_version=1)
     await Recoveries(ledger.database, Care().warm_up, lambda: None).sweep()

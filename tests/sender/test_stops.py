@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from backing import MakeDatabase
 from chassis.database import Database
+from chassis.lifecycle import utc_now
 from chassis.settings import PostgresSettings
 from contracts.envelope import Envelope
 from contracts.instances import InstanceBanned, InstanceConfigured, InstanceConnected, InstanceDisconnected
@@ -94,6 +95,21 @@ async def test_a_lost_session_stands_until_a_person_acts(heeding: Heeding) -> No
     assert await heeding.hear(InstanceBanned(reason="403", at=NOON)) == ("banned", [])
     reason, told = await heeding.hear(configured(name="looked at"))
     assert (reason, len(told)) == (None, 1)
+
+
+async def test_what_is_told_again_after_it_was_cleared_stops_nothing(heeding: Heeding) -> None:
+    await heeding.hear(configured())
+    lost = InstanceDisconnected(reason="401", at=NOON)
+    assert await heeding.hear(lost) == ("disconnected", [])
+    reason, _ = await heeding.hear(InstanceConnected(at=NOON + timedelta(seconds=5)))
+    assert reason is None
+    assert await heeding.hear(lost) == (None, [])
+    again = InstanceDisconnected(reason="401", at=NOON + timedelta(seconds=5))
+    assert await heeding.hear(again) == ("disconnected", [])
+    reason, _ = await heeding.hear(configured(name="looked at"))
+    assert reason is None
+    assert await heeding.hear(again) == (None, [])
+    assert await heeding.hear(InstanceBanned(reason="403", at=utc_now())) == ("banned", [])
 
 
 async def test_refused_credentials_stop_every_number_that_uses_them_and_each_is_told_once(heeding: Heeding) -> None:

@@ -99,7 +99,7 @@ class Alarms:
             async with self._database.transaction() as connection:
                 raw = await driver(connection)
                 for instance in sorted(instances, key=lambda one: one.instance_id):  # in the order of their locks
-                    if stop is None or await raw.fetchrow(STOP, instance.instance_id, stop) is not None:
+                    if stop is None or await raw.fetchrow(STOP, instance.instance_id, stop, event.at) is not None:
                         told.append(instance)  # else known and told already
                         if stop is not None:
                             STOPPED.labels(reason=stop).inc()

@@ -42,7 +42,8 @@ class Signals:
                     )
                 case "stop":
                     assert failure is not None
-                    changed |= await self._stop(connection, instance_id, failure, now)
+                    assert named is not None
+                    changed |= await self._stop(connection, instance_id, failure, now, happened_at=named)
         return changed
 
     async def weigh(self, connection: AsyncConnection, instance_ids: Sequence[UUID], now: datetime) -> bool:
@@ -56,7 +57,9 @@ class Signals:
                 changed |= await begin_rest(connection, instance_id, ERROR_SHARE, now, self._care)
         return changed
 
-    async def _stop(self, connection: AsyncConnection, instance_id: UUID, failure: Failure, now: datetime) -> bool:
+    async def _stop(
+        self, connection: AsyncConnection, instance_id: UUID, failure: Failure, now: datetime, *, happened_at: datetime
+    ) -> bool:
         """As an answer to a send would: with the other numbers that the same refusal awaits."""
         raw, failed, told = await driver(connection), self._instances.get(instance_id), []
         if failed is None:
@@ -64,7 +67,7 @@ class Signals:
         event = BreakerOpened(reason=failure.name, until=None, at=now)
         reached = find_stopped(failed, failure, self._instances.all())
         for one in sorted(reached, key=lambda one: one.instance_id):
-            if await raw.fetchrow(STOP, one.instance_id, failure.name) is not None:
+            if await raw.fetchrow(STOP, one.instance_id, failure.name, happened_at) is not None:
                 told.append(rests.health(one.instance_id, one.account_id, event, now))
                 rests.STOPPED.labels(reason=failure.name).inc()
         await append(connection, told)

@@ -1,5 +1,6 @@
 """What a provider says of the account behind a number: the last word holds, and its end frees the number by itself."""
 
+from datetime import datetime
 from typing import Any, assert_never
 from uuid import UUID
 
@@ -13,7 +14,7 @@ from contracts.instances import AccountStandingChanged, BreakerClosed, BreakerOp
 from sender.instance import warming
 from sender.instance.rests import STOPPED, health
 from sender.instance.rules import Rests, restrict
-from sender.instance.stops import STOP
+from sender.instance.stops import CLEAR, STOP
 from sender.instance.warm_up import Policy
 
 RESTRICTED = "account_restricted"
@@ -48,30 +49,30 @@ async def heed(connection: AsyncConnection, envelope: Envelope, event: AccountSt
             await warming.slow(connection, instance_id, "account_warned", now, policy)
         case "good":
             await raw.execute(_LIFT_REST, instance_id, WORDS)
-            await _lift(connection, instance_id, row, envelope)
+            await _lift(connection, instance_id, row, event.at, envelope)
         case "restricted" if event.until is not None:
-            await _lift(connection, instance_id, row, envelope)
+            await _lift(connection, instance_id, row, event.at, envelope)
             if event.until > now:
                 await _rest(connection, instance_id, row, event, envelope)
         case "restricted":
-            await _stop(connection, instance_id, RESTRICTED, envelope)
+            await _stop(connection, instance_id, RESTRICTED, event.at, envelope)
         case "disabled":
-            await _stop(connection, instance_id, DISABLED, envelope)
+            await _stop(connection, instance_id, DISABLED, event.at, envelope)
         case _:
             assert_never(event.standing)
 
 
-async def _lift(connection: AsyncConnection, instance_id: UUID, row: Any, cause: Envelope) -> None:
+async def _lift(connection: AsyncConnection, instance_id: UUID, row: Any, at: datetime, cause: Envelope) -> None:
     if row["stopped_reason"] not in WORDS:
         return
-    await (await driver(connection)).execute(STOP, instance_id, None)
+    await (await driver(connection)).execute(CLEAR, instance_id, at)
     if not row["resting"]:
         closed = health(instance_id, row["account_id"], BreakerClosed(at=cause.time), cause.time)
         await append(connection, [closed])
 
 
-async def _stop(connection: AsyncConnection, instance_id: UUID, reason: str, cause: Envelope) -> None:
-    changed = await (await driver(connection)).fetchrow(STOP, instance_id, reason)
+async def _stop(connection: AsyncConnection, instance_id: UUID, reason: str, at: datetime, cause: Envelope) -> None:
+    changed = await (await driver(connection)).fetchrow(STOP, instance_id, reason, at)
     if changed is not None and cause.account_id is not None:
         STOPPED.labels(reason=reason).inc()
         opened = BreakerOpened(reason=reason, until=None, at=cause.time)

@@ -35,6 +35,8 @@ SET config = excluded.config, revision = i.revision + 1, account_id = excluded.a
         OR (excluded.config ->> 'wanted_version')::int > (i.config ->> 'wanted_version')::int) THEN 'connecting'
         WHEN i.config - $5::text[] = excluded.config - $5::text[] THEN i.stopped_reason END,
     stopped_at = CASE WHEN i.config - $5::text[] = excluded.config - $5::text[] THEN i.stopped_at END,
+    cleared_at = CASE WHEN i.stopped_reason IS NOT NULL AND i.config - $5::text[] <> excluded.config - $5::text[]
+        THEN clock_timestamp() ELSE i.cleared_at END,
     rest_until = CASE WHEN i.resting AND (
         (excluded.config ->> 'wanted_version')::int > (i.config ->> 'wanted_version')::int
         OR i.config ->> 'status' = 'paused' AND excluded.config ->> 'status' = 'active')
@@ -45,9 +47,16 @@ RETURNING old.stopped_reason AS before, new.stopped_reason AS after, new.resting
 """
 # What changes in a configuration without a person: the provider told it.
 TOLD = ["limits", "limits_by_hand", "tier", "phone_number"]
+# Of something that happened at $3: what is told again after somebody has cleared it stops nothing.
 STOP = """
 UPDATE instance SET stopped_reason = $2, stopped_at = now(), revision = revision + 1
-WHERE instance_id = $1 AND stopped_reason IS DISTINCT FROM $2
+WHERE instance_id = $1 AND stopped_reason IS DISTINCT FROM $2 AND (cleared_at IS NULL OR cleared_at <= $3)
+RETURNING old.stopped_reason AS before, new.stopped_reason AS after, new.resting
+"""
+CLEAR = """
+UPDATE instance
+SET stopped_reason = NULL, stopped_at = NULL, cleared_at = greatest(cleared_at, $2), revision = revision + 1
+WHERE instance_id = $1 AND stopped_reason IS NOT NULL
 RETURNING old.stopped_reason AS before, new.stopped_reason AS after, new.resting
 """
 
@@ -67,11 +76,11 @@ async def heed(
             config = event.model_dump_json()
             row = await raw.fetchrow(_CONFIGURE, instance_id, envelope.account_id, config, pairing, TOLD)
         case InstanceConnected():
-            row = await raw.fetchrow(STOP, instance_id, None)
+            row = await raw.fetchrow(CLEAR, instance_id, event.at)
         case InstanceDisconnected():
-            row = await raw.fetchrow(STOP, instance_id, "disconnected")
+            row = await raw.fetchrow(STOP, instance_id, "disconnected", event.at)
         case InstanceBanned():
-            row = await raw.fetchrow(STOP, instance_id, "banned")
+            row = await raw.fetchrow(STOP, instance_id, "banned", event.at)
         case _:
             assert_never(event)
     if row is not None and row["before"] != row["after"] and not (row["resting"] and row["after"] is None):
