@@ -5,20 +5,14 @@ from datetime import timedelta
 from uuid import UUID
 
 import asyncpg
-import orjson
 
 from chassis.database import Database, driver
-from chassis.kafka import Encoded, Outgoing, Producer, encoded, outgoing
+from chassis.kafka import Encoded, Producer
 from chassis.lifecycle import crash_point
-from chassis.telemetry import counter, followed, span
-from contracts import ids
-from contracts.campaigns import Definition
-from contracts.ids import Address
-from contracts.messages import Content, MessageQueued
-from contracts.topics import MESSAGE_QUEUED, SCHEDULER
+from chassis.telemetry import counter, is_recorded, span
 from scheduler.campaign.runs import CampaignRun, Definitions
 from scheduler.dispatch import reports
-from scheduler.plan.rendering import Person, render
+from scheduler.lane.letters import Letters
 from scheduler.rows import Row
 from scheduler.settings import PacingSettings
 
@@ -143,17 +137,21 @@ class Publication:
     ) -> list[Encoded]:
         """The messages, then what their release changed."""
         records: list[Encoded] = []
+        letters = Letters()
         released: dict[UUID, list[Row]] = {}
         for row in rows:
             campaign_id = row["campaign_id"]
             if campaign_id is None:
                 if (answer := answers.get(row["dispatch_id"])) is not None:
-                    records.append(encoded(_answer(row, answer)))
+                    records.append(letters.of_person(row, answer))
             elif (run := runs.get(campaign_id)) is not None and row["phone"] is not None:
                 released.setdefault(campaign_id, []).append(row)
                 traced = trace_message(run.traceparent, row["dispatch_id"], self._sample_ratio)
-                with followed("message released", traced) as traceparent:
-                    records.append(encoded(_message(row, run.definition, traceparent)))
+                if traced is not None and is_recorded(traced):
+                    with span("message released", traced) as own:
+                        records.append(letters.of_campaign(row, run.definition, own))
+                else:
+                    records.append(letters.of_campaign(row, run.definition, traced))
         for campaign_id, of_campaign in released.items():
             told = [reports.stored(row) for row in of_campaign]
             at = max(row["released_at"] for row in of_campaign)
@@ -168,55 +166,4 @@ def trace_message(of_campaign: str | None, dispatch_id: UUID, sample_ratio: floa
     if of_campaign is None:
         return None
     recorded = dispatch_id.int % 1_000_000 < sample_ratio * 1_000_000
-    return f"{of_campaign[:-2]}{int(recorded):02d}"
-
-
-def _message(row: Row, definition: Definition, traceparent: str | None) -> Outgoing:
-    custom = row["custom_fields"]
-    known = Person(row["phone"], row["name"], orjson.loads(custom) if custom != "{}" else {})
-    content = render(definition.steps[row["step"]], known)
-    return _queued(row, Address(phone=row["phone"]), content, traceparent=traceparent)
-
-
-def _answer(row: Row, answer: Row) -> Outgoing:
-    address = Address.model_validate_json(answer["address"])
-    content = Content.model_validate_json(answer["content"])
-    return _queued(row, address, content, reply_to=answer["reply_to"], traceparent=answer["traceparent"])
-
-
-def _queued(
-    row: Row,
-    address: Address,
-    content: Content,
-    *,
-    reply_to: str | None = None,
-    traceparent: str | None = None,
-) -> Outgoing:
-    of_campaign = row["campaign_id"] is not None
-    event = MessageQueued(
-        dispatch_id=row["dispatch_id"],
-        attempt=row["attempt"],
-        release=row["release"],
-        campaign_id=row["campaign_id"],
-        run_epoch=row["run_epoch"],
-        recipient_id=row["recipient_id"] if of_campaign else None,
-        contact_id=row["contact_id"],
-        step=row["step"],
-        priority="campaign" if of_campaign else "person",
-        address=address,
-        content=content,
-        send_before=row["send_before"],
-        may_duplicate=row["may_duplicate"],
-        reply_to=reply_to,
-    )
-    kind = f"queued:{row['attempt']}:{row['release']}"
-    return outgoing(
-        MESSAGE_QUEUED,
-        str(row["instance_id"]),
-        event,
-        source=SCHEDULER,
-        account_id=row["account_id"],
-        time=row["released_at"],
-        event_id=ids.event_id(SCHEDULER, str(row["dispatch_id"]), kind),
-        traceparent=traceparent,
-    )
+    return of_campaign[:-2] + ("01" if recorded else "00")

@@ -61,20 +61,22 @@ def fill(template: str, person: Person) -> str:
     return "".join(part if isinstance(part, str) else (_value(part[0], person) or part[1]) for part in parts)
 
 
-def render(step: Step, person: Person) -> Content:
+def fill_in(step: Step, person: Person) -> dict[str, object]:
+    """A Content as JSON takes it; what it does not tell has its default in the contract."""
+    content: dict[str, object] = {"kind": step.kind, "text": fill(step.content, person)}
+    if step.media_url is not None:
+        content["media_url"] = step.media_url
     if step.kind != "template":
-        return Content(
-            kind=step.kind,
-            text=fill(step.content, person),
-            media_url=step.media_url,
-            file_name=step.file_name,
-        )
-    parameters = [{"type": "text", "text": fill(parameter, person)} for parameter in step.template_parameters]
-    return Content(
-        kind="template",
-        text=fill(step.content, person),
-        media_url=step.media_url,
-        template_name=step.template_name,
-        template_language=step.template_language,
-        template_components=({"type": "body", "parameters": parameters},) if parameters else (),
-    )
+        if step.file_name is not None:
+            content["file_name"] = step.file_name
+        return content
+    content["template_name"] = step.template_name
+    content["template_language"] = step.template_language
+    if step.template_parameters:
+        parameters = [{"type": "text", "text": fill(parameter, person)} for parameter in step.template_parameters]
+        content["template_components"] = [{"type": "body", "parameters": parameters}]
+    return content
+
+
+def render(step: Step, person: Person) -> Content:
+    return Content.model_validate(fill_in(step, person))
