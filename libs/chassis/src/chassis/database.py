@@ -92,6 +92,12 @@ class Database:
             with _terminating(raw):
                 await scope.commit()
 
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[asyncpg.Connection]:
+        """For SELECTs alone: each is a transaction of its own, at a third of the round trips."""
+        async with self._engine.connect() as connection:
+            yield await driver(connection)
+
     async def copy(
         self, connection: AsyncConnection, table: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]
     ) -> int:

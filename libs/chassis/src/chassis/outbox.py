@@ -141,11 +141,11 @@ async def _lead(
         delete_at = clock()
         while not stopping.is_set() and not lock.is_closed():
             wake.clear()
-            rows = await _publish_due(database, producer, schema, lock)
+            more = await _publish_due(database, producer, schema, lock)
             if clock() >= delete_at:
                 deleted = await _delete_published(database, keep_s)
                 delete_at = clock() + (0 if deleted == DELETE_ROWS else _DELETE_EACH_S)
-            if rows == 0:
+            if not more:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(poll_s):
                         await wake.wait()
@@ -153,10 +153,13 @@ async def _lead(
         lock.terminate()
 
 
-async def _publish_due(database: Database, producer: Producer, schema: str, lock: asyncpg.Connection) -> int:
-    """Reads by *unmarked*, not by last position: what commits late is still unmarked (index outbox_unpublished)."""
-    async with database.transaction() as connection:
-        rows = await (await driver(connection)).fetch(
+async def _publish_due(database: Database, producer: Producer, schema: str, lock: asyncpg.Connection) -> bool:
+    """Reads by *unmarked*, not by last position: what commits late is still unmarked (index outbox_unpublished).
+
+    True if there was more than one batch takes; of what came meanwhile a NOTIFY tells.
+    """
+    async with database.reading() as raw:
+        rows = await raw.fetch(
             """
             SELECT position, topic, key, headers::text AS headers, value, age_s FROM (
               SELECT *, sum(octet_length(value)) OVER (ORDER BY position) - octet_length(value) AS bytes_before,
@@ -171,7 +174,7 @@ async def _publish_due(database: Database, producer: Producer, schema: str, lock
         rows[0]["age_s"] if rows else 0
     )
     if not rows or lock.is_closed():
-        return 0
+        return False
     await producer.publish_encoded([_stored(row) for row in rows])
     crash_point("outbox_published")
     async with database.transaction() as connection:
@@ -180,7 +183,7 @@ async def _publish_due(database: Database, producer: Producer, schema: str, lock
             [row["position"] for row in rows],
         )
     counter("pombo_outbox_published_total", "Rows published and marked.", ("schema",)).labels(schema).inc(len(rows))
-    return len(rows)
+    return len(rows) == BATCH_ROWS or sum(len(row["value"]) for row in rows) >= BATCH_BYTES
 
 
 async def _delete_published(database: Database, keep_s: float) -> int:

@@ -40,6 +40,10 @@ class Hints:
         """Some lane's time is now already."""
         self._due = True
 
+    def wants_turn(self) -> bool:
+        """Lanes are to be looked at or answers published, whatever the time is."""
+        return bool(self._campaigns or self._instances or self._answers)
+
     def take_drained(self) -> set[UUID]:
         taken, self._drained = self._drained, set()
         return taken

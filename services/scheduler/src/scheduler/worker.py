@@ -97,10 +97,12 @@ class Worker:
     async def tick(self) -> None:
         signals = self._signals
         signals.wake.clear()
-        if instances := await self._begin_turn():
-            async with self._database.transaction() as connection:
-                await lanes.wake(await driver(connection), instances)
-        more = True
+        begins, more = (True, True) if signals.wants_turn() else await self._timers.look()
+        if begins:
+            more = True
+            if instances := await self._begin_turn():
+                async with self._database.transaction() as connection:
+                    await lanes.wake(await driver(connection), instances)
         while more:
             released = await self._releasing.release_due()
             if released.rows:

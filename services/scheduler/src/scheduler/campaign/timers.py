@@ -37,10 +37,25 @@ ON CONFLICT DO NOTHING
 """
 
 
+# Indexes dispatch_due, dispatch_people, lane_due.
+_LOOK = """
+SELECT EXISTS (SELECT 1 FROM dispatch WHERE waits = 'time' AND due_at <= statement_timestamp())
+    OR EXISTS (SELECT 1 FROM dispatch WHERE campaign_id IS NULL AND state = 'pending' AND waits IS NULL) AS waits_over,
+    EXISTS (SELECT 1 FROM lane WHERE due_at <= statement_timestamp()) AS lanes_due
+"""
+
+
 class Timers:
     def __init__(self, database: Database, signals: Signals) -> None:
         self._database = database
         self._signals = signals
+
+    async def look(self) -> tuple[bool, bool]:
+        """Whether a wait is over (or an answer may go again), and whether a lane is due: mostly neither."""
+        async with self._database.reading() as raw:
+            row = await raw.fetchrow(_LOOK)
+        assert row is not None
+        return row["waits_over"], row["lanes_due"]
 
     async def end_waits(self, connection: AsyncConnection) -> set[UUID]:
         """The instances whose lanes have something more. Locks dispatches: those lanes are woken later."""
