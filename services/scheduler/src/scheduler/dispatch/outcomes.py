@@ -3,7 +3,7 @@
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import asyncpg
@@ -43,7 +43,7 @@ class Outcomes:
     async def handle(self, connection: AsyncConnection, batch: Sequence[Received]) -> None:
         """Lanes, campaigns, dispatches are locked in this order (see lanes.py)."""
         raw = await driver(connection)
-        outcomes = [(UUID(one.envelope.subject), one.event) for one in batch if isinstance(one.event, Outcome)]
+        outcomes = [(ids.read_uuid(one.envelope.subject.encode()), cast(Outcome, one.event)) for one in batch]
         locked = await lanes.lock(raw, (outcome.instance_id for _, outcome in outcomes))
         campaign_ids = {outcome.campaign_id for _, outcome in outcomes if outcome.campaign_id is not None}
         runs = await lock_shared(raw, self._definitions, campaign_ids)
@@ -89,7 +89,7 @@ def _apply(
     one.after = dispatch.settle(before, outcome, rules, now=now, jitter=random.uniform(-_JITTER, _JITTER))
     if locked is None:
         return
-    came_back = isinstance(outcome, MessageReturned)
+    came_back = type(outcome) is MessageReturned  # isinstance asks pydantic's metaclass, for each message
     if came_back and (until := dispatch.lane_block(outcome, now)) is not None:
         lanes.block(locked, until, outcome.reason)
     if not before.awaiting or one.after.awaiting:

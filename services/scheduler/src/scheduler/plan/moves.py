@@ -79,8 +79,8 @@ class Moves:
         """False if nothing is to be moved, or nothing can be: no other number of the pool is usable."""
         if self._after is None:
             return False
-        async with self._database.transaction() as connection:
-            candidates = await (await driver(connection)).fetch(_CANDIDATES, self._after)
+        async with self._database.reading() as raw:
+            candidates = await raw.fetch(_CANDIDATES, self._after)
         moved = 0
         for row in candidates:
             moved += await self._move(row["instance_id"], row["campaign_id"])
