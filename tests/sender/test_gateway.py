@@ -1,16 +1,19 @@
 """The HTTP client against a server of raw sockets: what it proves, and that it never sends anything twice."""
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -68,7 +71,7 @@ async def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIte
 @asynccontextmanager
 async def sending(
     port: int, *, scheme: str = "http", token: str = "t", **changes: object
-) -> AsyncIterator[Callable[[], Awaitable[SendOutcome]]]:
+) -> AsyncIterator[Callable[..., Awaitable[SendOutcome]]]:
     fields = {"allowed_hosts": (f"127.0.0.1:{port}",), "text_timeout_s": 0.5, **changes}
     gateway = Gateway(settings(**fields))
     await gateway.open()
@@ -79,7 +82,7 @@ async def sending(
         PROVIDERS["meta_cloud"], Rate(1, 0), Rate(1, 0), 8, "instance:3", None, True, None, 1,
     )  # fmt: skip
     try:
-        yield lambda: gateway.send(number, MESSAGE, "00-" + "1" * 32 + "-" + "2" * 16 + "-01")
+        yield partial(gateway.send, number, MESSAGE, "00-" + "1" * 32 + "-" + "2" * 16 + "-01")
     finally:
         await gateway.close()
 
@@ -100,6 +103,26 @@ async def test_an_accepted_message_carries_label_and_trace() -> None:
     assert outcome.provider_message_id == "wamid.1"
     assert b"ref:1" in server.requests[0]
     assert b"traceparent: 00-" + b"1" * 32 in server.requests[0].lower()
+
+
+def test_a_departure_is_told_when_the_request_has_really_left() -> None:
+    """On the loop of the services, which keeps what is written until all that is ready has run: the limiter counts
+    from the departure on, and a request that leaves later than it was told makes a window too full."""
+    found: list[bytes] = []
+
+    async def send(provider: socket.socket) -> SendOutcome:
+        def departed() -> None:
+            connection, _ = provider.accept()
+            found.append(connection.recv(65_536, socket.MSG_DONTWAIT))
+            connection.sendall(reply("200 OK", ACCEPTED))
+
+        async with sending(provider.getsockname()[1]) as post:
+            return await post(departed)
+
+    with socket.create_server(("127.0.0.1", 0)) as provider:
+        assert isinstance(uvloop.run(send(provider)), Accepted)
+    assert len(found) == 1
+    assert found[0].startswith(b"POST ")
 
 
 async def test_a_connection_is_used_again() -> None:

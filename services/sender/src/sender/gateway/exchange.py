@@ -68,7 +68,7 @@ async def exchange(
     size_max: int,
     departed: Callable[[], None],
 ) -> Answer:
-    """`departed` is called just before the request is written, once it waits for neither loop nor connection.
+    """`departed` is called as soon as the request is written: never before, and before its answer is read.
 
     Raises NotConnected; TimeoutError, OSError, aiohttp.ClientError or ResponseTooLarge leave it open what happened.
     """
@@ -97,8 +97,9 @@ async def _ask(
     if transport is None or transport.is_closing():
         raise NotConnected("the connection was just closed")
     protocol.set_response_params(read_until_eof=True, max_line_size=LINE_MAX, max_field_size=LINE_MAX)
-    departed()
     transport.write(request)
+    # uvloop hands what was written to the kernel when all that is ready now has run; what is called soon comes after.
+    asyncio.get_running_loop().call_soon(departed)
     try:
         message, content = await protocol.read()
         while 100 <= message.code < 200 and message.code != 101:

@@ -25,6 +25,8 @@ SLACK = 1e-3
 AHEAD_MAX = 16
 AHEAD_MAX_S = 0.1
 AGAIN_MIN_S = 0.005
+# Of the jitter that pacing allows for, how much a request may be written too late.
+LATE_SHARE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +88,9 @@ def take(tat_s: float, now_s: float, rate: Rate, horizon_s: float = 0.0) -> Take
 
 def latest_s(taken: Taken, rate: Rate, jitter_s: float, put_back_s: float) -> float:
     """Until when this message may leave without moving those behind it: a turn that came early within the tolerance
-    uses less of it by leaving later, and `jitter_s` is allowed for. `put_back_s`: see `put_back`; what is added to it
-    from now on counts for this message as well."""
-    return taken.tat_s - rate.interval_s + jitter_s - put_back_s
+    uses less of it by leaving later, and a part of `jitter_s` is allowed for: the rest is left to the way.
+    `put_back_s`: see `put_back`; what is added to it from now on counts for this message as well."""
+    return taken.tat_s - rate.interval_s + jitter_s * LATE_SHARE - put_back_s
 
 
 def put_back(latest_s: float, left_s: float, put_back_s: float) -> float:
