@@ -30,7 +30,7 @@ from pombo.stack import RunFolder, Stack, StackFailed, Wishes
 from pombo.stack.folder import fresh_run, marked_running, runs_folder
 
 # A stack is renewed after so many messages: rebuilding the read models for the audit reads all of them.
-MESSAGES_PER_STACK = 15_000
+MESSAGES_PER_STACK = 40_000
 STACKS_LOST_MAX = 3  # in a row; then something is wrong that another attempt does not mend
 CALM_PEOPLE = 100
 # What one run broke of these the next ones on the same stack would find again.
