@@ -12,7 +12,7 @@ from pombo.stack.services import Addresses
 
 WEB_PER_SECOND = 20.0
 # Of each slow kind: they have one request open at a time, and people are shared evenly among all numbers.
-SLOW_NUMBERS = 4
+SLOW_NUMBERS = 6
 # Z-API's queue goes as fast as the other web numbers.
 ZAPI_QUEUE = {"queue_gap_s": [0.1, 0.3]}
 

@@ -19,8 +19,8 @@ SERVICES: Mapping[Service, Mapping[str, str]] = {
 }
 
 USUAL_FAULTS: Mapping[str, Any] = {
-    "latency_ms": 60,
-    "latency_p95_ms": 200,
+    "latency_ms": 30,
+    "latency_p95_ms": 100,
     "webhook_duplicate_share": 0.01,
     "webhook_reorder_share": 0.01,
 }
