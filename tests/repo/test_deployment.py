@@ -25,14 +25,16 @@ SETTINGS: dict[str, type[BaseSettings]] = {
     "scheduler": scheduler.settings.Settings,
     "sender": sender.settings.Settings,
     "webhook-ingest": webhook_ingest.settings.Settings,
+    "webhook-translator": webhook_ingest.settings.Settings,
     "projections": projections.settings.Settings,
 }
-# Who may talk to what. webhook-ingest and projections never leave the cluster: they call no provider.
+# Who may talk to what. webhook-ingest, its translator and projections never leave the cluster: they call no provider.
 MAY_REACH = {
     "campaign-api": {"kafka", "postgres", "dns", "internet"},
     "scheduler": {"kafka", "postgres", "dns", "internet"},
     "sender": {"kafka", "postgres", "dns", "internet"},
     "webhook-ingest": {"kafka", "postgres", "dns"},
+    "webhook-translator": {"kafka", "postgres", "dns"},
     "projections": {"kafka", "postgres", "dns"},
     "migrate": {"kafka", "postgres", "dns"},
 }
@@ -41,6 +43,7 @@ MAY_BE_REACHED = {
     "scheduler": {("monitoring", 9000)},
     "sender": {("monitoring", 9000)},
     "webhook-ingest": {("ingress", 8081), ("monitoring", 9000)},
+    "webhook-translator": {("monitoring", 9000)},
     "projections": {("monitoring", 9000)},
     "migrate": set(),
 }
@@ -192,7 +195,8 @@ def test_the_compose_file_uses_the_names_of_the_settings(monkeypatch: pytest.Mon
         known = {field.upper() for field in settings.model_fields} | {"WHATSAPP_VERIFY_TOKEN"}
         assert {variable.split("__")[0] for variable in variables} <= known, name
         assert services[name]["read_only"] is True
-        assert services[f"migrate-{name}"]["command"] == ["migrate"]
+        migration = f"migrate-{services[name]['image'].removeprefix('pombo/')}"
+        assert services[migration]["command"] == ["migrate"]
 
 
 def test_the_compose_file_keeps_to_what_the_images_allow() -> None:

@@ -28,7 +28,7 @@ from contracts import topics
 from contracts.instances import InstanceConfigured
 from pombo.backing import Database, KafkaServer
 from pombo.backing.kafka import LocalKafka
-from webhook_ingest.app import serve
+from webhook_ingest.app import serve, translate
 from webhook_ingest.settings import Settings
 
 pytestmark = [pytest.mark.postgres, pytest.mark.kafka]
@@ -65,6 +65,7 @@ async def running(settings: Settings) -> AsyncIterator[str]:
     address = f"http://127.0.0.1:{settings.http_port}"
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(serve(settings, stopping))
+        tasks.create_task(translate(settings, stopping))
         try:
             await until_answered(address)
             yield address

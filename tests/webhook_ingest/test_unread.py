@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from aiokafka import ConsumerRecord
 from pydantic import SecretStr
 
 from backing import MakeDatabase
@@ -14,7 +15,7 @@ from chassis.database import Database, driver, migrate
 from chassis.kafka import Outgoing, Received
 from chassis.settings import PostgresSettings
 from contracts.envelope import Envelope
-from contracts.instances import UnreadWebhookSettled, WebhookLeftUnread
+from contracts.instances import InstanceConfigured, UnreadWebhookSettled, WebhookLeftUnread
 from contracts.operations import UnreadWebhooksCleared, UnreadWebhooksReplayed
 from contracts.statuses import StatusReceived
 from pombo import backing
@@ -23,6 +24,7 @@ from webhook_ingest.admission import Admitted, KnownInstance
 from webhook_ingest.consumers import Translator, read_kept
 from webhook_ingest.directory import Directory
 from webhook_ingest.raw import raw_webhook
+from webhook_ingest.store import save_instances
 from webhook_ingest.unread import Orders, Unread, left_unread
 
 pytestmark = pytest.mark.postgres
@@ -121,6 +123,24 @@ async def test_an_order_takes_what_it_names_and_nothing_of_another_account(stage
     await stage.order(UnreadWebhooksCleared())
     assert await stage.kept() == {theirs}
     assert len(await stage.order(UnreadWebhooksReplayed(), THEIRS)) == 2
+
+
+async def test_a_number_made_a_moment_before_its_webhook_is_known_to_the_translator(stage: Stage) -> None:
+    """The door knew it already; the translator, another process, looked last just before."""
+    directory = Directory(stage.database, object())  # type: ignore[arg-type]
+    await directory.refresh()
+    made = InstanceConfigured(
+        name="Loja", provider="evolution_web", server_url="http://gateway.example", gateway_instance="loja"
+    )
+    async with stage.database.transaction() as connection:
+        await save_instances(connection, [(OURS, NUMBER.id, 1, made)])
+    raw = raw_webhook(uuid4(), "evolution", Admitted(NUMBER), {}, READABLE, traceparent=None, received_at=NOW)
+    record = ConsumerRecord(
+        "webhook-received", 0, 0, 0, 0, None, raw.value, None, 0, 0, tuple(raw.headers)
+    )  # fmt: skip
+    translator = Translator(directory, stage.producer, batch_max=10, keep=stage.unread.keep)  # type: ignore[arg-type]
+    assert await translator.translate([record]) == 1
+    assert await stage.kept() == set()
 
 
 def test_what_names_no_number_is_nobodys() -> None:

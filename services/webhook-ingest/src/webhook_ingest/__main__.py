@@ -1,4 +1,4 @@
-"""serve: the door and the translator · migrate: schema and topics · replay: translate raw webhooks again."""
+"""serve: the door · translate: the translator · migrate: schema and topics · replay: translate raw webhooks again."""
 
 import asyncio
 import sys
@@ -11,11 +11,11 @@ from chassis.lifecycle import main, run
 from chassis.settings import MigrateSettings, load
 from chassis.telemetry import configure
 from contracts.topics import produced_by
-from webhook_ingest.app import SCHEMA, SERVICE, serve
+from webhook_ingest.app import SCHEMA, SERVICE, TRANSLATOR, serve, translate
 from webhook_ingest.replay import replay
 from webhook_ingest.settings import Settings
 
-USAGE = "usage: python -m webhook_ingest serve | migrate | replay SINCE (ISO 8601 with offset)"
+USAGE = "usage: python -m webhook_ingest serve | translate | migrate | replay SINCE (ISO 8601 with offset)"
 
 
 def command(arguments: list[str]) -> int:
@@ -24,6 +24,10 @@ def command(arguments: list[str]) -> int:
             settings = load(Settings)
             configure(SERVICE, settings.telemetry)
             main(run(SERVICE, partial(serve, settings)))
+        case ["translate"]:
+            settings = load(Settings)
+            configure(TRANSLATOR, settings.telemetry)
+            main(run(TRANSLATOR, partial(translate, settings)))
         case ["migrate"]:
             migration = load(MigrateSettings)
             migrate(migration.migration.owner_dsn, "webhook_ingest", SCHEMA)

@@ -1,8 +1,10 @@
-"""The composition root: everything is made here, by hand, top to bottom."""
+"""The composition root: the two processes of this service are made here, by hand, top to bottom."""
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
+from socket import socket
 
 import uvicorn
 from aiokafka.errors import KafkaError
@@ -24,10 +26,17 @@ from webhook_ingest.unread import ORDERS, Orders, Unread
 
 SERVICE = "webhook-ingest"
 SCHEMA = "webhook_ingest"
+TRANSLATOR = "webhook-translator"
 
 
 class QuietServer(uvicorn.Server):
-    """Leaves the signals to the process's lifecycle."""
+    """Leaves the signals to the process's lifecycle, and tells when it listens."""
+
+    on_startup: Callable[[], None]
+
+    async def startup(self, sockets: list[socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.on_startup()
 
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -90,21 +99,15 @@ async def run_broker(broker: KafkaBroker, readiness: Readiness, stopping: asynci
 
 
 async def serve(settings: Settings, stopping: asyncio.Event) -> None:
-    """Runs until `stopping`: the door first, then what feeds on it; stops in reverse.
-
-    It starts without Kafka too: the door then fills the spool, and the rest waits.
-    """
-    readiness = Readiness("translator")
+    """The door. Runs until `stopping`; it starts without Kafka too, and fills the spool then."""
+    readiness = Readiness("door")
     database = Database.connect(settings.postgres, schema=SCHEMA, application_name=SERVICE)
     directory = build_directory(settings, database)
     # The intake gathers what shares a publish, and providers wait meanwhile: just long enough that it is one request.
     producer = Producer(settings.kafka.model_copy(update={"linger_ms": 2}), client_id=SERVICE)
     intake = Intake(producer, database, IntakeSettings(settings.publish_wait_s, settings.spool_poll_s))
     server = http_server(build_door(settings, directory, intake), settings.http_host, settings.http_port)
-    broker = KafkaBroker(settings.kafka.bootstrap, consumer_only=True, logger=None)
-    unread = Unread(database, producer, utc_now)
-    translator = Translator(directory, producer, batch_max=settings.translator_batch_max, keep=unread.keep)
-    translator.subscribe(broker)
+    server.on_startup = partial(readiness.set, "door", True)
 
     async def receive() -> None:
         await directory.refresh()
@@ -127,7 +130,6 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
                 "close the door": close_door(),
                 "spool": intake.drain(stopping),
                 "directory": directory.keep_fresh(settings.directory_refresh_s, stopping),
-                "translator": run_broker(broker, readiness, stopping),
                 "instances": consume(
                     INSTANCES,
                     settings=settings.kafka,
@@ -138,6 +140,32 @@ async def serve(settings: Settings, stopping: asyncio.Event) -> None:
                     ready=readiness,
                     stopping=stopping,
                 ),
+            },
+        )
+    finally:
+        await producer.stop()
+        await database.close()
+
+
+async def translate(settings: Settings, stopping: asyncio.Event) -> None:
+    """The translator, and what people order for webhooks that it could not read. A process of its own, so that no
+    provider waits while it works."""
+    readiness = Readiness("translator")
+    database = Database.connect(settings.postgres, schema=SCHEMA, application_name=TRANSLATOR)
+    directory = build_directory(settings, database)
+    producer = Producer(settings.kafka, client_id=TRANSLATOR)
+    broker = KafkaBroker(settings.kafka.bootstrap, consumer_only=True, logger=None)
+    unread = Unread(database, producer, utc_now)
+    translator = Translator(directory, producer, batch_max=settings.translator_batch_max, keep=unread.keep)
+    translator.subscribe(broker)
+    await producer.start(needs_broker=False)
+    try:
+        await run_tasks(
+            stopping,
+            {
+                "health": serve_health(settings.health, readiness, stopping),
+                "directory": directory.keep_fresh(settings.directory_refresh_s, stopping),
+                "translator": run_broker(broker, readiness, stopping),
                 "orders": consume(
                     ORDERS,
                     settings=settings.kafka,

@@ -19,7 +19,7 @@ from faststream.kafka.annotations import KafkaMessage
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.inbox import Subscription
-from chassis.kafka import Encoded, Outgoing, Producer, Received, encoded, outgoing, park
+from chassis.kafka import Outgoing, Producer, Received, outgoing, park
 from chassis.telemetry import counter, is_recorded, log, span
 from contracts import topics
 from contracts.codec import Undecodable, UnknownType, decode
@@ -43,7 +43,6 @@ TRANSLATOR_GROUP = "webhook-translator"
 RETRY_S = 1.0
 # A batch costs as much as some tens of its records, so batches start this far apart unless there is a backlog.
 BATCHES_APART_S = 0.2
-TURN = 25  # so many records, two or three milliseconds, before others have theirs
 FETCH_WAIT_MS = 1000  # an idle translator asks Kafka once a second
 Parse = Callable[[tuple[ConsumerRecord, ...]], Awaitable[KafkaMessage]]
 # How a payload without an instance in its address is read: only Meta mixes numbers in one POST.
@@ -140,22 +139,21 @@ class Translator:
 
     async def translate(self, records: Sequence[ConsumerRecord]) -> int:
         """Publishes the normalised events of `records`; what cannot be read is parked. Returns how many events."""
-        published: list[Encoded] = []
+        began_s = monotonic()
+        published: list[Outgoing] = []
         unread: list[Unread] = []
-        for at, record in enumerate(records):
-            if at % TURN == TURN - 1:  # the door shares this loop, and providers wait there
-                await asyncio.sleep(0)
+        for record in records:
             try:
                 events, unplaced = self._read(record)
-                if unplaced:  # the instance may have been created a moment ago
-                    await self._directory.refresh_if_older()
+                if unplaced:  # the instance may have been created a moment before the webhook came
+                    await self._directory.know_since(began_s)
                     events, unplaced = self._read(record)
             except (UnreadablePayload, UnreadableEnvelope, Undecodable, UnknownType) as error:
                 unread.append(_unread(record, f"{type(error).__name__}: {error}"))
                 continue
-            published += [encoded(event) for event in events]
+            published += events
             unread += [_unread(record, one.reason) for one in unplaced[:1]]
-        await self._producer.publish_encoded(published)
+        await self._producer.publish(published)
         if self._keep is not None:
             await self._keep([one.left for one in unread if one.left is not None])
         for one in unread:

@@ -35,7 +35,7 @@ class Directory:
         self._apps: tuple[Signer, ...] = ()
         self._apps_by_number: dict[bytes, tuple[Signer, ...]] = {}
         self._revision = -1
-        self._refreshed_at = 0.0
+        self._asked_at_s = self._known_at_s = 0.0
         self._by_id: dict[UUID, KnownInstance] = {}
         self._by_phone_number_id: dict[str, list[KnownInstance]] = {}
         self._refreshing = asyncio.Lock()
@@ -75,22 +75,27 @@ class Directory:
         return (known for known in self._by_id.values() if known.provider.startswith(prefix))
 
     async def refresh_if_older(self) -> None:
-        """Asked before a refusal or before parking: the instance may have been created, or its key rotated, a moment
-        ago."""
-        if monotonic() - self._refreshed_at > REFUSAL_REFRESH_S:
+        """Asked before a refusal: the instance may have been created, or its key rotated, a moment ago."""
+        if monotonic() - self._asked_at_s > REFUSAL_REFRESH_S:
             with suppress(SQLAlchemyError, PostgresError, InterfaceError, OSError, TimeoutError):
                 await self.refresh()
 
+    async def know_since(self, at_s: float) -> None:
+        """Returns knowing what was committed before this time of the monotonic clock. Raises as the database does."""
+        if self._known_at_s < at_s:
+            await self.refresh()
+
     async def refresh(self) -> None:
         """One cheap query when nothing changed."""
-        self._refreshed_at = monotonic()
-        async with self._refreshing, self._database.transaction() as connection:
-            revision = await latest_revision(connection)
-            if revision == self._revision:
-                return
-            rows = await load_instances(connection)
-        self.learn([instance for row in rows if (instance := self._unseal(row)) is not None])
-        self._revision = revision
+        self._asked_at_s = monotonic()
+        async with self._refreshing:
+            known_at_s = monotonic()
+            async with self._database.transaction() as connection:
+                revision = await latest_revision(connection)
+                rows = await load_instances(connection) if revision != self._revision else None
+            if rows is not None:
+                self.learn([instance for row in rows if (instance := self._unseal(row)) is not None])
+            self._revision, self._known_at_s = revision, known_at_s
 
     def learn(self, known: Sequence[KnownInstance]) -> None:
         """These and no others. Accounts may share an app of Meta's."""

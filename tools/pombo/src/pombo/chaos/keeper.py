@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import psutil
 
 from pombo.chaos.faults import KAFKA, POSTGRES
-from pombo.stack import Service, Stack
+from pombo.stack import PROCESSES, Stack
 
 RESTART_EVERY_S = 1.0
 CRASHED_WITHIN_S = 25.0
@@ -28,7 +28,7 @@ class Keeper:
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._asked: queue.Queue[tuple[Callable[[], None], Future[None]]] = queue.Queue()
-        self._locks = {target: threading.Lock() for target in (*Service, KAFKA, POSTGRES)}
+        self._locks = {target: threading.Lock() for target in (*PROCESSES, KAFKA, POSTGRES)}
         self._down: set[str] = set()
         self._frozen: dict[str, list[psutil.Process]] = {}
         self._started_s: dict[str, float] = {}
@@ -119,11 +119,11 @@ class Keeper:
             self.thaw(target)
 
     def rss_mib(self) -> dict[str, int]:
-        """Of each service now, in MiB."""
+        """Of each process of the services now, in MiB."""
         found = {}
-        for service in Service:
-            if (pid := self._pid(service.value)) is not None:
-                found[service.value] = round(psutil.Process(pid).memory_info().rss / 2**20)
+        for name in PROCESSES:
+            if (pid := self._pid(name)) is not None:
+                found[name] = round(psutil.Process(pid).memory_info().rss / 2**20)
         return found
 
     def _pid(self, target: str) -> int | None:

@@ -22,7 +22,7 @@ from pombo.chaos.faults import (
 )
 from pombo.chaos.links import PROVIDER, WEBHOOKS, kafka_link, postgres_link
 from pombo.chaos.toxics import CutAfter, HalfOpen, Latency, Reset, SlowBytes, Toxic
-from pombo.stack import Service
+from pombo.stack import PROCESSES, Service
 
 CRASH_POINTS: dict[Service, tuple[str, ...]] = {
     Service.SENDER: (
@@ -44,7 +44,7 @@ CRASH_POINTS: dict[Service, tuple[str, ...]] = {
     Service.CAMPAIGN_API: ("inbox_handled", "inbox_committed", "outbox_published"),
     Service.PROJECTIONS: ("inbox_handled", "inbox_committed"),
 }
-TARGETS = (*(service.value for service in Service), KAFKA, POSTGRES)
+TARGETS = (*PROCESSES, KAFKA, POSTGRES)
 PROVIDER_FAULTS: dict[str, dict[str, Any]] = {
     "lost answers": {"lost_answer_share": 0.05},
     "lost answers by reset": {"lost_answer_share": 0.05, "lost_answer_how": "reset"},
@@ -111,7 +111,7 @@ def singles() -> dict[str, tuple[Fault, ...]]:
     faults: list[Fault] = [Kill(target) for target in TARGETS if target != Service.SENDER.value]
     faults += [Kill(Service.SENDER.value, while_open=True), Kill(Service.SENDER.value, times=3)]
     faults += [Kill(KAFKA, down_s=10.0), Kill(POSTGRES, down_s=5.0)]
-    faults += [Stop(service.value) for service in Service]
+    faults += [Stop(process) for process in PROCESSES]
     faults += [Freeze(target, 8.0) for target in TARGETS]
     faults += [Crash(service.value, point, 3) for service, points in CRASH_POINTS.items() for point in points]
     faults += [Poison(link, toxic, 5.0) for link in (PROVIDER, WEBHOOKS) for toxic in TOXICS.values()]
@@ -195,7 +195,7 @@ _DRAWS: dict[str, Callable[[random.Random], Fault]] = {
     "kill": lambda chance: Kill(
         chance.choice(TARGETS), down_s=chance.choice((0.0, 0.0, 2.0, 6.0)), times=chance.choice((1, 1, 1, 3))
     ),
-    "stop": lambda chance: Stop(chance.choice(sorted(service.value for service in Service))),
+    "stop": lambda chance: Stop(chance.choice(sorted(PROCESSES))),
     "freeze": lambda chance: Freeze(chance.choice(TARGETS), chance.choice((1.0, 4.0, 8.0))),
     "crash": _crash,
     "network": _poison,

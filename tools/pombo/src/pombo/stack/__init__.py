@@ -2,7 +2,7 @@
 
 from pombo.stack.failures import ServiceFailed, StackFailed
 from pombo.stack.folder import RunFolder
-from pombo.stack.services import Service
+from pombo.stack.services import PROCESSES, TRANSLATOR, Service
 from pombo.stack.stack import Stack, Wishes
 
-__all__ = ["RunFolder", "Service", "ServiceFailed", "Stack", "StackFailed", "Wishes"]
+__all__ = ["PROCESSES", "TRANSLATOR", "RunFolder", "Service", "ServiceFailed", "Stack", "StackFailed", "Wishes"]

@@ -12,6 +12,7 @@ COLOURS = {
     "scheduler": "magenta",
     "sender": "green",
     "webhook-ingest": "yellow",
+    "webhook-translator": "yellow",
     "projections": "blue",
     "simulator": "white",
 }
@@ -55,7 +56,7 @@ class MergedLogs:
 
 def shown(service: str, line: str) -> Text:
     """One line: time, service, event, its fields; an exception's last line beside it."""
-    text = Text(f"{service:<15}", style=COLOURS.get(service, ""))
+    text = Text(f"{service:<19}", style=COLOURS.get(service, ""))
     fact = _fact(line)
     if fact is None:
         return text.append(line[:LINE_MAX], style="dim")

@@ -25,6 +25,14 @@ class Service(StrEnum):
         return self.value.replace("-", "_")
 
 
+TRANSLATOR = "webhook-translator"
+# Every process by its name: whose it is, and its command. What webhook-ingest's door takes in, another one translates.
+PROCESSES: Mapping[str, tuple[Service, str]] = {
+    **{service.value: (service, "serve") for service in Service},
+    TRANSLATOR: (Service.WEBHOOK_INGEST, "translate"),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Addresses:
     """Where everything is reached, this run."""
@@ -34,7 +42,6 @@ class Addresses:
     api_port: int
     webhook_port: int
     simulator_port: int
-    health_ports: Mapping[Service, int]
 
     @property
     def api(self) -> str:
@@ -48,9 +55,6 @@ class Addresses:
     def simulator(self) -> str:
         return f"http://127.0.0.1:{self.simulator_port}"
 
-    def health(self, service: Service) -> str:
-        return f"http://127.0.0.1:{self.health_ports[service]}"
-
 
 def migration_environment(service: Service, addresses: Addresses) -> dict[str, str]:
     return {
@@ -61,13 +65,11 @@ def migration_environment(service: Service, addresses: Addresses) -> dict[str, s
 
 
 def environment(service: Service, addresses: Addresses, secrets: Secrets, evolution_key: str) -> dict[str, str]:
-    """Everything that `serve` of this service is told; nothing but settings makes one run differ from another."""
+    """Everything that this service's processes are told; nothing but settings makes one run differ from another."""
     shared = {
         "KAFKA__BOOTSTRAP": addresses.kafka_bootstrap,
         "KAFKA__PARTITIONS_MAX": str(PARTITIONS_MAX),
-        "KAFKA__GROUP_INSTANCE_ID": f"{service.value}-0",
         "POSTGRES__DSN": addresses.roles[f"{service.module}_worker"],
-        "HEALTH__PORT": str(addresses.health_ports[service]),
     }
     match service:
         case Service.CAMPAIGN_API:

@@ -16,7 +16,7 @@ from pombo.stack.failures import PythonMissing, ServiceFailed
 from pombo.stack.folder import RunFolder
 from pombo.stack.process import StackProcess
 from pombo.stack.secrets import Secrets, kept_secrets
-from pombo.stack.services import Addresses, Service, environment, migration_environment
+from pombo.stack.services import PROCESSES, Addresses, Service, environment, migration_environment
 
 READY_WITHIN_S = 90.0
 STOP_WITHIN_S = 20.0
@@ -135,13 +135,15 @@ class Stack:
         process.start()
         process.wait_ready(READY_WITHIN_S)
 
-    def add_process(self, service: Service, name: str) -> StackProcess:
-        """One more process of a service, not started: another member of its group, stopped with the others."""
+    def add_process(self, service: Service, name: str, command: str = "serve") -> StackProcess:
+        """A process of a service, not started: another member of its groups, stopped with the others."""
         port = kept_port(self.folder.data, f"{name} health")
-        variables = self._environment(service) | {"KAFKA__GROUP_INSTANCE_ID": name, "HEALTH__PORT": str(port)}
+        variables = self._environment(service) | {"KAFKA__GROUP_INSTANCE_ID": f"{name}-0", "HEALTH__PORT": str(port)}
+        if self.wishes.trace_everything:
+            variables["TELEMETRY__SPANS_FILE"] = str(self.folder.spans / f"{name}.jsonl")
         self.processes[name] = StackProcess(
             name,
-            [service.module, "serve"],
+            [service.module, command],
             log=self.folder.logs / f"{name}.log",
             environment=variables,
             ready_url=f"http://127.0.0.1:{port}/ready",
@@ -186,8 +188,6 @@ class Stack:
     def _environment(self, service: Service) -> dict[str, str]:
         found = environment(service, self.addresses, self.secrets, EVOLUTION_KEY)
         found["TELEMETRY__SAMPLE_RATIO"] = "1" if self.wishes.trace_everything else "0"
-        if self.wishes.trace_everything:
-            found["TELEMETRY__SPANS_FILE"] = str(self.folder.spans / f"{service.value}.jsonl")
         return dict(self.wishes.reroute(service, found | dict(self.wishes.settings.get(service, {}))))
 
     def _choose_addresses(self, roles: Mapping[str, str]) -> Addresses:
@@ -200,7 +200,6 @@ class Stack:
             api_port=port("campaign-api"),
             webhook_port=port("webhook-ingest"),
             simulator_port=port(SIMULATOR),
-            health_ports={service: port(f"{service.value} health") for service in Service},
         )
 
     def _make_processes(self) -> None:
@@ -217,15 +216,8 @@ class Stack:
             ready_url=f"{self.addresses.simulator}/_control/health",
             die_with_parent=self.wishes.die_with_parent,
         )
-        for service in Service:
-            self.processes[service.value] = StackProcess(
-                service.value,
-                [service.module, "serve"],
-                log=self.folder.logs / f"{service.value}.log",
-                environment=self._environment(service),
-                ready_url=f"{self.addresses.health(service)}/ready",
-                die_with_parent=self.wishes.die_with_parent,
-            )
+        for name, (service, command) in PROCESSES.items():
+            self.add_process(service, name, command)
 
     def _migrate(self) -> None:
         """Side by side: the schemas share nothing."""
