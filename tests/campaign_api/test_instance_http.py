@@ -82,7 +82,16 @@ async def test_what_the_provider_needs_is_asked_for(ana: Person, provider: str, 
 
 
 @pytest.mark.parametrize(
-    "url", ["ftp://x", "http://", "http://user:pw@host", "javascript:alert(1)", "http://h?x=1", "file:///etc/passwd"]
+    "url",
+    [
+        "ftp://x",
+        "http://",
+        "http://user:pw@host",
+        "javascript:alert(1)",
+        "http://h?x=1",
+        "file:///etc/passwd",
+        "https://evo..example",
+    ],
 )
 async def test_an_address_that_is_none_is_refused(ana: Person, url: str) -> None:
     body = {"name": "x", "provider": "evolution_web"} | WHOLE["evolution_web"] | {"server_url": url}

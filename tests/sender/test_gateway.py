@@ -5,11 +5,11 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -68,6 +68,13 @@ async def serving(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncIte
         server.close()
 
 
+def meta_number(account: Account) -> Instance:
+    return Instance(
+        UUID(int=3), ACCOUNT, InstanceConfigured(name="n", provider="meta_cloud", server_url=account.server_url),
+        account, PROVIDERS["meta_cloud"], Rate(1, 0), Rate(1, 0), 8, "instance:3", None, True, None, 1,
+    )  # fmt: skip
+
+
 @asynccontextmanager
 async def sending(
     port: int, *, scheme: str = "http", token: str = "t", **changes: object
@@ -76,13 +83,9 @@ async def sending(
     gateway = Gateway(settings(**fields))
     await gateway.open()
     url = f"{scheme}://127.0.0.1:{port}"
-    number = Instance(
-        UUID(int=3), ACCOUNT, InstanceConfigured(name="n", provider="meta_cloud", server_url=url),
-        Account("meta_cloud", server_url=url, phone_number_id="1", credentials={"access_token": token}),
-        PROVIDERS["meta_cloud"], Rate(1, 0), Rate(1, 0), 8, "instance:3", None, True, None, 1,
-    )  # fmt: skip
+    account = Account("meta_cloud", server_url=url, phone_number_id="1", credentials={"access_token": token})
     try:
-        yield partial(gateway.send, number, MESSAGE, "00-" + "1" * 32 + "-" + "2" * 16 + "-01")
+        yield partial(gateway.send, meta_number(account), MESSAGE, "00-" + "1" * 32 + "-" + "2" * 16 + "-01")
     finally:
         await gateway.close()
 
@@ -123,6 +126,52 @@ def test_a_departure_is_told_when_the_request_has_really_left() -> None:
         assert isinstance(uvloop.run(send(provider)), Accepted)
     assert len(found) == 1
     assert found[0].startswith(b"POST ")
+
+
+@pytest.mark.parametrize("still_allowed", [0, 1, 2])
+async def test_what_may_not_leave_any_more_when_there_is_a_connection_does_not_leave(still_allowed: int) -> None:
+    """Asked before a connection is made and again before anything is written to it."""
+    answers = [True] * still_allowed + [False] * 2
+    async with serving(accept) as server, sending(server.port, connect_tries=5) as send:
+        outcome = await send(may_leave=lambda: answers.pop(0))
+        await asyncio.sleep(0)
+        assert isinstance(outcome, Accepted) if still_allowed == 2 else outcome == NotSent("too_late")
+        assert len(server.requests) == (1 if still_allowed == 2 else 0)
+
+
+@pytest.mark.parametrize("host", ["gateway..example.com", "a" * 64 + ".example.com", "xn--", "a b.example.com"])
+async def test_a_host_that_is_no_name_harms_only_its_own_number(host: str) -> None:
+    gateway = Gateway(settings(text_timeout_s=5.0, connect_tries=1))
+    await gateway.open()
+    account = Account(
+        "meta_cloud", server_url=f"https://{host}", phone_number_id="1", credentials={"access_token": "t"}
+    )
+    try:
+        assert await gateway.send(meta_number(account), MESSAGE, None) == NotSent("connect_failed")
+    finally:
+        await gateway.close()
+
+
+async def test_a_fault_of_ours_is_an_uncertain_outcome_and_no_exception() -> None:
+    async def odd(_: asyncio.StreamReader, writer: asyncio.StreamWriter, __: int) -> None:
+        writer.write(reply("200 OK", ACCEPTED))
+
+    class Faulty:
+        build_request = staticmethod(PROVIDERS["meta_cloud"].build_request)
+
+        def read_response(self, *_: object) -> SendOutcome:
+            raise KeyError("a fault")
+
+    async with serving(odd) as server:
+        gateway = Gateway(settings(allowed_hosts=(f"127.0.0.1:{server.port}",)))
+        await gateway.open()
+        url = f"http://127.0.0.1:{server.port}"
+        account = Account("meta_cloud", server_url=url, phone_number_id="1", credentials={"access_token": "t"})
+        number = replace(meta_number(account), provider=cast(Any, Faulty()))
+        try:
+            assert await gateway.send(number, MESSAGE, None) == Ambiguous("no_answer")
+        finally:
+            await gateway.close()
 
 
 async def test_a_connection_is_used_again() -> None:

@@ -1,5 +1,7 @@
 """What has its intent and has not left when a person stops its campaign goes back instead of being waited for."""
 
+import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, cast
 from uuid import uuid4
@@ -7,6 +9,7 @@ from uuid import uuid4
 import pytest
 
 from contracts.messages import MessageReturned
+from providers.protocol import NotSent
 from sender.instance.ownership import Lease
 from sender.lane.departures import Departures
 from sender.ledger.answers import tell, tell_again
@@ -43,6 +46,35 @@ async def test_undeparted_messages_of_the_stopped_run_go_back_and_no_others() ->
     assert {outcome.work.message.dispatch_id for outcome in told} == {messages[0].dispatch_id, messages[3].dispatch_id}
     assert {outcome.finding for outcome in told} == {NeverLeft("paused", returned=True)}
     assert (departures.waiting, departures.in_flight) == (2, 2)
+
+
+async def test_a_lease_that_ends_while_the_connection_is_made_keeps_the_message_from_leaving() -> None:
+    now_s, told, sent = NOW_S, list[Outcome](), list[object]()
+    tasks: set[asyncio.Task[None]] = set()
+
+    class SlowToConnect:
+        async def send(self, *_: object, may_leave: Callable[[], bool], **__: object) -> NotSent:
+            nonlocal now_s
+            assert may_leave()
+            now_s += 6
+            if may_leave():
+                sent.append(1)
+            return NotSent("too_late")
+
+        def timeout_s(self, _: str) -> float:
+            return 1.0
+
+    outcomes: Any = type("Outcomes", (), {"put": told.append})
+    departures = Departures(
+        settings(intent_age_max_s=60.0), cast(Any, SlowToConnect()), outcomes, cast(Any, None),
+        spawn=lambda work: tasks.add(asyncio.ensure_future(work)), clock=lambda: now_s, crash_point=lambda _: None,
+    )  # fmt: skip
+    [work] = works([queued(1)])
+    departures.add(number(), Lease(epoch=1, deadline_s=NOW_S + 5), work, NOW_S, 60.0)
+    await departures.all_left()
+    await asyncio.gather(*tasks)
+    assert [outcome.finding for outcome in told] == [NeverLeft("intent_too_old", returned=True)]
+    assert (sent, departures.in_flight) == ([], 0)
 
 
 @pytest.mark.parametrize("reason", ["paused", "cancelled", "expired", "shutting_down"])

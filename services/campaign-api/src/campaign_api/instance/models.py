@@ -20,6 +20,10 @@ def _plain_address(value: str) -> str:
         raise ValueError("must be an http or https address")
     if parts.username or parts.password or parts.query or parts.fragment:
         raise ValueError("must have no user, password, query or fragment")
+    try:
+        parts.hostname.encode("idna")
+    except UnicodeError as error:
+        raise ValueError(f"its host {parts.hostname!r} is no valid name: look for a doubled dot") from error
     return value.rstrip("/")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import aiohttp
 
+from chassis.telemetry import log
 from providers.protocol import (
     HttpRequest,
     NotSent,
@@ -19,7 +20,16 @@ from providers.protocol import (
     read_transport_failure,
 )
 from sender.gateway.egress import CheckedResolver, Egress, ForbiddenAddress
-from sender.gateway.exchange import Answer, NotConnected, ResponseTooLarge, Route, exchange, make_route, write_head
+from sender.gateway.exchange import (
+    Answer,
+    NotConnected,
+    ResponseTooLarge,
+    Route,
+    TooLate,
+    exchange,
+    make_route,
+    write_head,
+)
 from sender.settings import Settings
 from sender.work import Instance
 
@@ -27,6 +37,7 @@ RETRY_BASE_S = 0.05
 RETRY_MAX_S = 1.0
 ROUTES_KEPT = 10_000
 HOST_FULL = "host_full"
+TOO_LATE = "too_late"
 
 
 class HostFull(NotConnected):
@@ -66,8 +77,11 @@ class Gateway:
         traceparent: str | None,
         departed: Callable[[], None] = lambda: None,
         may_retry: Callable[[], bool] = lambda: True,
+        may_leave: Callable[[], bool] = lambda: True,
     ) -> SendOutcome:
-        """One attempt. Every ending is an outcome; only cancellation is raised. `departed` hears when it is written."""
+        """One attempt. Every ending is an outcome; only cancellation is raised. `departed` hears when it is written,
+        `may_leave` is asked before anything is."""
+        request: HttpRequest | None = None
         try:
             request = instance.provider.build_request(message, instance.account)
             answer = await self.call(
@@ -76,18 +90,24 @@ class Gateway:
                 traceparent=traceparent,
                 departed=departed,
                 may_retry=may_retry,
+                may_leave=may_leave,
             )
+            return instance.provider.read_response(*answer)
         except UnsendableMessage as error:
             return error.rejected
         except ForbiddenAddress:
             return NotSent("address_forbidden")
         except HostFull:
             return NotSent(HOST_FULL)
+        except TooLate:
+            return NotSent(TOO_LATE)
         except NotConnected:
             return read_transport_failure("connect")
         except (aiohttp.ClientError, TimeoutError, ResponseTooLarge, OSError):
             return read_transport_failure("read")
-        return instance.provider.read_response(*answer)
+        except Exception as error:  # noqa: BLE001  one message's trouble, also a fault of ours, is no other's
+            log.error("send_failed", instance_id=str(instance.instance_id), exc_info=error)
+            return read_transport_failure("connect" if request is None else "read")
 
     def timeout_s(self, kind: str) -> float:
         return self._settings.text_timeout_s if kind in ("text", "template") else self._settings.media_timeout_s
@@ -100,17 +120,23 @@ class Gateway:
         traceparent: str | None = None,
         departed: Callable[[], None] = lambda: None,
         may_retry: Callable[[], bool] = lambda: True,
+        may_leave: Callable[[], bool] = lambda: True,
     ) -> Answer:
         """Raises ForbiddenAddress, and NotConnected if nothing left; anything else leaves it open whether something
         did. `may_retry`: asked before each further try."""
-        route = self._route(request.url)
         headers = request.headers if traceparent is None else {**request.headers, "traceparent": traceparent}
-        content = write_head(request.method, route.url, headers, request.body) + request.body
+        try:
+            route = self._route(request.url)
+            content = write_head(request.method, route.url, headers, request.body) + request.body
+        except ValueError as error:
+            raise NotConnected("the address or a header cannot be written") from error
         deadline_s = asyncio.get_running_loop().time() + total_s
         delay_s, left_s = RETRY_BASE_S, total_s
         for left in reversed(range(self._settings.connect_tries)):
             try:
-                return await self._try(route, content, left_s, departed)
+                return await self._try(route, content, left_s, departed, may_leave)
+            except TooLate:
+                raise
             except NotConnected:
                 # Decorrelated jitter, within the one deadline that the ledger's time-out was made from.
                 delay_s = min(RETRY_MAX_S, random.uniform(RETRY_BASE_S, delay_s * 3))
@@ -130,7 +156,14 @@ class Gateway:
             route = self._routes[address] = make_route(address)
         return route
 
-    async def _try(self, route: Route, content: bytes, left_s: float, departed: Callable[[], None]) -> Answer:
+    async def _try(
+        self,
+        route: Route,
+        content: bytes,
+        left_s: float,
+        departed: Callable[[], None],
+        may_leave: Callable[[], bool],
+    ) -> Answer:
         if self._connector is None:
             raise NotConnected("the client is closed")
 
@@ -138,6 +171,8 @@ class Gateway:
             departed()
             self._on_departure()
 
+        if not may_leave():
+            raise TooLate
         if self._under_way[route.host] >= self._settings.sockets_per_host_max:
             raise HostFull
         self._under_way[route.host] += 1
@@ -150,6 +185,7 @@ class Gateway:
                 connect_s=self._settings.connect_timeout_s,
                 size_max=self._settings.response_max_bytes,
                 departed=leave,
+                may_leave=may_leave,
             )
         finally:
             self._under_way[route.host] -= 1

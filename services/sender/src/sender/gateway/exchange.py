@@ -27,6 +27,10 @@ class NotConnected(Exception):
     """There was no connection to write to: no byte of the request left."""
 
 
+class TooLate(NotConnected):
+    """What allowed it to leave was over before there was a connection to write to."""
+
+
 class BrokenAnswer(aiohttp.ClientError):
     """What came back is no HTTP."""
 
@@ -41,7 +45,7 @@ class Route:
 
 
 def make_route(address: str) -> Route:
-    """Needs the running loop."""
+    """Needs the running loop. Raises ValueError for a host that is no name, such as one with an empty label."""
     url = URL(address)
     return Route(url, f"{url.host}:{url.port}", aiohttp.ClientRequest("POST", url, loop=asyncio.get_running_loop()))
 
@@ -67,10 +71,13 @@ async def exchange(
     connect_s: float,
     size_max: int,
     departed: Callable[[], None],
+    may_leave: Callable[[], bool],
 ) -> Answer:
-    """`departed` is called as soon as the request is written: never before, and before its answer is read.
+    """`departed` is called as soon as the request is written: never before, and before its answer is read. `may_leave`
+    is asked right before the writing, as connecting can take longer than a lease is valid.
 
-    Raises NotConnected; TimeoutError, OSError, aiohttp.ClientError or ResponseTooLarge leave it open what happened.
+    Raises NotConnected (TooLate); TimeoutError, OSError, aiohttp.ClientError or ResponseTooLarge leave it open what
+    happened.
     """
     connection: aiohttp.connector.Connection | None = None
     try:
@@ -78,11 +85,14 @@ async def exchange(
             connection = await connector.connect(
                 route.opening, [], aiohttp.ClientTimeout(total=None, sock_connect=connect_s)
             )
+            if not may_leave():
+                raise TooLate
             answer = await _ask(connection, request, size_max, departed)
     except BaseException as error:
         if connection is not None:
             connection.close()
-        elif isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
+        elif isinstance(error, aiohttp.ClientError | TimeoutError | OSError | ValueError):
+            # ValueError: of a name that the resolver cannot even spell.
             raise NotConnected(type(error).__name__) from error
         raise
     connection.release()

@@ -12,7 +12,7 @@ from chassis.lifecycle import utc_now
 from chassis.telemetry import followed, is_recorded
 from providers.failures import Failure
 from providers.protocol import Accepted, Ambiguous, NotSent, Rejected, SendOutcome, Throttled
-from sender.gateway.client import Gateway
+from sender.gateway.client import TOO_LATE, Gateway
 from sender.instance.ownership import Lease, holds
 from sender.lane import breaker, pace, throttle
 from sender.lane.circuit import Circuit, Hosts
@@ -188,14 +188,24 @@ class Departures:
 
     async def _send(self, ready: _Ready, latest_s: float) -> None:
         work = ready.work
-        message, departed = outbound(work.message), partial(self._left, latest_s)
-        may_retry = self.circuit.may_retry
+        send = partial(
+            self._gateway.send,
+            ready.instance,
+            outbound(work.message),
+            departed=partial(self._left, latest_s),
+            may_retry=self.circuit.may_retry,
+            may_leave=lambda: self._refuse(ready, self._clock()) is None,
+        )
         if work.traceparent is None or not is_recorded(work.traceparent):
-            outcome = await self._gateway.send(ready.instance, message, work.traceparent, departed, may_retry)
+            outcome = await send(work.traceparent)
         else:
             with followed("message sent", work.traceparent, provider=ready.instance.config.provider) as traceparent:
-                outcome = await self._gateway.send(ready.instance, message, traceparent, departed, may_retry)
+                outcome = await send(traceparent)
         self._crash_point("after_answer")
+        if outcome == NotSent(TOO_LATE):
+            self.circuit.give_back()
+            self._end(ready, self._refuse(ready, self._clock()) or NeverLeft("intent_too_old", returned=True))
+            return
         self._react(ready.instance, outcome)
         self._end(ready, classify(outcome, utc_now(), self._settings.rest_s))
 
