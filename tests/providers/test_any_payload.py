@@ -224,3 +224,22 @@ def test_depth_is_no_way_in(provider: Provider) -> None:
         b'{"event":"messages.upsert","data":' + b"[" * 900 + b"]" * 900 + b"}",
     ):
         check_events(provider, body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        ("meta_cloud", {"messages": [{"id": "ID"}]}),
+        ("evolution_web", {"key": {"id": "ID"}}),
+        ("zapi", {"messageId": "ID"}),
+    ],
+)
+def test_an_id_that_no_database_can_keep_is_mended_or_none(kind: str, answer: dict[str, Any]) -> None:
+    def read(identity: str) -> object:
+        body = orjson.dumps(answer).replace(b'"ID"', orjson.dumps(identity))
+        return PROVIDERS[kind].read_response(200, {}, body)  # type: ignore[index]
+
+    with_nul, endless = read("3EB0\0AB"), read("A" * 10_000)
+    assert isinstance(with_nul, Accepted)
+    assert with_nul.provider_message_id == "3EB0AB"
+    assert endless == Ambiguous("accepted_without_id")

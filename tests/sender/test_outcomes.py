@@ -50,3 +50,22 @@ async def test_outcomes_are_in_the_ledger_while_kafka_is_away(ledger: Ledger) ->
         stopping.set()
         producer.back.set()
     assert len(producer.published) == len(ledger.finished) == MESSAGES
+
+
+async def test_an_answer_that_the_database_refuses_stops_no_other(ledger: Ledger) -> None:
+    messages = [queued(number) for number in range(5)]
+    epoch, producer, stopping = await ledger.own(), AwayProducer(), asyncio.Event()
+    producer.back.set()
+    await ledger.intend(messages, epoch)
+    writer = OutcomeWriter(
+        ledger.database, producer, finish=ledger.finished.append, linger_s=0, every_s=0, batch_max=100,  # type: ignore[arg-type]
+        crash_point=lambda _: None,
+    )  # fmt: skip
+    for number, work in enumerate(works(messages)):
+        identity = {2: "wamid.\0", 3: "".join(map(chr, range(200, 6000)))}.get(number, f"wamid.{number}")
+        writer.put(Outcome(work, epoch, WasAccepted(identity, by="answer")))
+    stopping.set()
+    await writer.run(stopping)
+    rows = await ledger.read("SELECT state, count(*)::int AS n FROM attempt GROUP BY 1 ORDER BY 1")
+    assert [(row["state"], row["n"]) for row in rows] == [("accepted", 3), ("ambiguous", 2)]
+    assert len(producer.published) == len(ledger.finished) == 5

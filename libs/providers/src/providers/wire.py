@@ -16,6 +16,7 @@ _EMPTY: Final[dict[str, Any]] = {}
 # Before this, a number is seconds: it is March 1973 in milliseconds and the year 5138 in seconds.
 _SECONDS_BELOW: Final = 100_000_000_000
 _LATEST_MS: Final = 253_402_300_799_000  # the last day that a datetime can hold
+_IDENTITY_MAX: Final = 512
 _SECRET_HEADERS: Final = re.compile(r"token|secret|apikey|api-key|authorization|cookie", re.IGNORECASE)
 
 
@@ -51,12 +52,19 @@ def objects(value: object) -> list[dict[str, Any]]:
 
 
 def text(value: object) -> str | None:
-    """A non-empty string; integers are written out, as providers change their mind between both."""
+    """A non-empty string; integers are written out, as providers change their mind between both. Without NUL, which
+    no text of PostgreSQL's can hold."""
     if isinstance(value, str):
-        return value or None
+        return (value.replace("\0", "") if "\0" in value else value) or None
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return None
+
+
+def identity(value: object) -> str | None:
+    """A message's id. What is much longer than any provider's is none: it would not fit an index."""
+    found = text(value)
+    return found if found is not None and len(found) <= _IDENTITY_MAX else None
 
 
 def flag(value: object) -> bool | None:

@@ -31,7 +31,7 @@ from providers.protocol import (
     UnsendableMessage,
     media_url,
 )
-from providers.wire import obj, read_any, retry_after_s, text, whole
+from providers.wire import identity, obj, read_any, retry_after_s, whole
 
 # Of the verbs used here, those that hand `messageId` on to Baileys; sendWhatsAppAudio does not.
 _VERBS_WITH_ID: Final = frozenset({"sendText", "sendMedia"})
@@ -125,7 +125,7 @@ def read_response(status: int, headers: Mapping[str, str], body: bytes) -> SendO
     if not 200 <= status < 300:
         return read_error_answer(status, answer, wait_s)
     key = obj(answer.get("key"))
-    message_id = text(key.get("id"))
+    message_id = identity(key.get("id"))
     if message_id is not None:
         canonical = join_addresses(read_jid(key.get("remoteJid")), read_jid(key.get("remoteJidAlt")))
         return Accepted(message_id, canonical or None)

@@ -28,7 +28,7 @@ from providers.protocol import (
     UnsendableMessage,
     media_url,
 )
-from providers.wire import header, obj, objects, read_any, retry_after_s, text, whole
+from providers.wire import header, identity, obj, objects, read_any, retry_after_s, text, whole
 
 DEFAULT_URL: Final = "https://graph.facebook.com"
 _HELD: Final = frozenset({"held_for_quality_assessment", "paused"})
@@ -121,7 +121,7 @@ def read_response(status: int, headers: Mapping[str, str], body: bytes) -> SendO
     if not 200 <= status < 300:
         return unreadable_answer(status, wait_s)
     message = obj(next(iter(objects(answer.get("messages"))), None))
-    wamid = text(message.get("id"))
+    wamid = identity(message.get("id"))
     if wamid is None:
         return Ambiguous("accepted_without_id")
     return Accepted(wamid, _canonical(answer), held=message.get("message_status") in _HELD)

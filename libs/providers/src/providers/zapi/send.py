@@ -28,7 +28,7 @@ from providers.protocol import (
     UnsendableMessage,
     media_url,
 )
-from providers.wire import obj, read_any, retry_after_s, text
+from providers.wire import identity, obj, read_any, retry_after_s, text
 from providers.zapi.codes import classify_answer, classify_delivery
 
 DEFAULT_URL: Final = "https://api.z-api.io"
@@ -104,7 +104,7 @@ def read_response(status: int, headers: Mapping[str, str], body: bytes) -> SendO
     if not isinstance(answer, dict):
         return _without_text(status, wait_s)
     accepted = 200 <= status < 300
-    message_id = text(answer.get("messageId")) or text(answer.get("id"))
+    message_id = identity(answer.get("messageId")) or identity(answer.get("id"))
     if accepted and message_id is not None:
         return Accepted(message_id, enqueued=True)
     said = error_text(answer)

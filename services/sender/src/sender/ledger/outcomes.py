@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from chassis.database import Database, driver
+from chassis.database import Database, driver, is_passing
 from chassis.kafka import Outgoing, Producer
 from chassis.lifecycle import utc_now
 from chassis.telemetry import counter, log
@@ -155,12 +155,18 @@ class OutcomeWriter:
             pass
 
     async def _write(self, outcomes: Sequence[Outcome]) -> list[Outgoing]:
-        """Waits out the database: an outcome is never given up."""
+        """Waits out the database: an outcome is never given up. One that the database refuses is found by halving, so
+        that it stops no other, and is written as an answer that nobody can read."""
         while outcomes:
             try:
                 return await self._record(outcomes, utc_now())
             except Exception as error:  # noqa: BLE001  the edge of the loop; nothing but trying again helps
                 log.warning("outcomes_not_written", count=len(outcomes), error=f"{type(error).__name__}: {error}")
+                if not is_passing(error):
+                    if len(outcomes) > 1:
+                        half = len(outcomes) // 2
+                        return await self._write(outcomes[:half]) + await self._write(outcomes[half:])
+                    outcomes = [outcomes[0]._replace(finding=NoAnswer("unreadable_answer"))]
                 await asyncio.sleep(RETRY_S)
         return []
 
