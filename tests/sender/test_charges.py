@@ -7,13 +7,15 @@ from uuid import UUID
 import pytest
 
 from chassis.database import driver
+from contracts.instances import InstanceConfigured, Limits
 from sender.instance.counts import Counts
+from sender.instance.instances import Instances
 from sender.ledger.attempt import NoAnswer, WasRejected
 from sender.ledger.delivery import Decision, Intend, Refuse
 from sender.settlement import evidence
 from sender.work import Group
 from sender_ledger import NUMBER, Ledger, number, works
-from sender_parts import ACCOUNT, queued
+from sender_parts import ACCOUNT, BOX, queued, settings
 
 pytestmark = pytest.mark.postgres
 
@@ -77,3 +79,37 @@ async def test_a_service_window_is_of_one_number_although_the_quota_is_shared(le
     admitted = await ledger.store.commit(groups)
     assert [type(one.decisions[0]) for one in admitted] == [Intend, Intend]
     assert await ledger.read("SELECT used FROM quota") == [{"used": 1}]
+
+
+async def test_numbers_of_one_portfolio_share_the_smallest_limit_that_is_known(ledger: Ledger) -> None:
+    told: list[tuple[int, str | None, int | None]] = [
+        (1, "p", 250), (2, "p", 1000), (3, "p", None), (4, "q", None), (5, None, 9)
+    ]  # fmt: skip
+    for nth, portfolio, limit in told:
+        config = InstanceConfigured(
+            name="n", provider="meta_cloud", server_url="", portfolio_id=portfolio, limits=Limits(unique_per_24h=limit)
+        )
+        await ledger.read(
+            "INSERT INTO instance (instance_id, account_id, config) VALUES ($1, $2, $3::jsonb)",
+            UUID(int=nth),
+            ACCOUNT,
+            config.model_dump_json(),
+        )
+    instances = Instances(ledger.database, BOX, settings())
+    await instances.refresh()
+    known = {found.instance_id.int: found.quota_limit for found in instances.all()}
+    assert known == {1: 250, 2: 250, 3: 250, 4: None, 5: 9}
+
+
+async def test_a_limit_that_only_one_number_knows_binds_the_group_of_the_other(ledger: Ledger) -> None:
+    """Numbers whose limit was just told to one of two processes."""
+    other = UUID(int=43)
+    epochs = {key: await ledger.own(f"sender-{key}", key) for key in (NUMBER, other)}
+    groups = [
+        Group(number(key, quota=quota), epochs[key], works(messages, key), [13.0] * len(messages))
+        for key, quota, messages in ((NUMBER, 2, [queued(1), queued(2)]), (other, None, [queued(3)]))
+    ]
+    admissions = await ledger.store.commit(groups)
+    assert [[type(one) for one in admission.decisions] for admission in admissions] == [[Intend, Intend], [Refuse]]
+    rows = await ledger.read("SELECT used, (SELECT count(*) FROM quota_seen)::int AS seen FROM quota")
+    assert [(row["used"], row["seen"]) for row in rows] == [(2, 2)]

@@ -1,7 +1,7 @@
 """The numbers as this process knows them: read from the schema's table, which the control consumer writes."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from math import ceil
 from typing import Any
@@ -75,7 +75,16 @@ class Instances:
             self._inbound = await inbound.read(raw)
         for row in rows:
             self._known[row["instance_id"]] = self._read(row)
+        self._share_quotas()
         return [*wanted, *self._make_room()]
+
+    def _share_quotas(self) -> None:
+        """Numbers of one portfolio have one limit, whatever was told of each: the smallest that is known."""
+        limits = smallest_limits(self._known.values())
+        for instance_id, instance in self._known.items():
+            limit = limits.get((instance.account_id, instance.quota_scope))
+            if instance.quota_limit != limit:
+                self._known[instance_id] = replace(instance, quota_limit=limit)
 
     def _make_room(self) -> list[UUID]:
         """The numbers whose rate is another, because they receive more or less than before."""
@@ -146,6 +155,17 @@ class Instances:
                 for field, sealed in config.credentials.items()
             },
         )
+
+
+def smallest_limits(instances: Iterable[Instance]) -> dict[tuple[UUID, str], int]:
+    """Unique recipients in 24 hours by account and quota scope, of the numbers that are not deleted."""
+    limits: dict[tuple[UUID, str], int] = {}
+    for instance in instances:
+        limit = instance.config.limits.unique_per_24h
+        if limit is not None and not instance.config.deleted:
+            key = instance.account_id, instance.quota_scope
+            limits[key] = min(limit, limits.get(key, limit))
+    return limits
 
 
 def read_config(stored: Any) -> InstanceConfigured:

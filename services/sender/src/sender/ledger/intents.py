@@ -164,7 +164,7 @@ async def _charge(
         (*quota_key(group), work.recipient)
         for group, admission in zip(groups, admissions, strict=True)
         for work, decision in zip(group.works, admission.decisions, strict=True)
-        if isinstance(decision, Intend) and group.instance.quota_limit is not None
+        if isinstance(decision, Intend) and quota_key(group) in locked.quotas
         and (group.instance.instance_id, work.recipient) not in locked.windows
     }  # fmt: skip
     keys = list(locked.quotas)

@@ -119,8 +119,11 @@ def quota_key(group: Group) -> QuotaKey:
 
 
 async def _load_quotas(raw: asyncpg.Connection, groups: Sequence[Group], locked: Locked) -> None:
-    limits = {quota_key(group): group.instance.quota_limit for group in groups}
-    keys = sorted(key for key, limit in limits.items() if limit is not None)
+    limits: dict[QuotaKey, int] = {}
+    for group in groups:
+        if (limit := group.instance.quota_limit) is not None:
+            limits[quota_key(group)] = min(limit, limits.get(quota_key(group), limit))
+    keys = sorted(limits)
     if not keys:
         return
     accounts, scopes = [key[0] for key in keys], [key[1] for key in keys]
@@ -131,7 +134,7 @@ async def _load_quotas(raw: asyncpg.Connection, groups: Sequence[Group], locked:
     wanted = [
         (*quota_key(group), group.instance.instance_id, work.recipient)
         for group in groups
-        if group.instance.quota_limit is not None
+        if quota_key(group) in limits
         for work in group.works
     ]
     seen: dict[QuotaKey, dict[str, float]] = defaultdict(dict)
