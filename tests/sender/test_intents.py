@@ -58,6 +58,29 @@ async def test_an_intent_whose_commit_was_unknown_is_taken_up_by_the_same_epoch(
     assert isinstance((await ledger.store.commit([group]))[0].decisions[0], Intend)
 
 
+async def test_an_intent_of_an_unknown_commit_that_is_refused_now_holds_no_pause_back(ledger: Ledger) -> None:
+    """One was committed, one never was, one is by now in the hands of a later release."""
+    epoch = await ledger.own()
+    kept, lost, elsewhere = queued(1), queued(2), queued(3)
+    await ledger.intend([kept, queued(3, release=2)], epoch)
+    refused = [(work, "paused") for work in works([kept, lost, elsewhere])]
+    still_open = await ledger.store.withdraw(NUMBER, epoch, refused)
+    assert still_open == {elsewhere.dispatch_id}
+    assert await ledger.states() == {"not_sent": 1, "intent": 1}
+    [again] = await ledger.intend([kept], epoch)
+    assert isinstance(again, AnswerAgain)
+    assert (again.entry.returned, again.entry.reason) == (True, "paused")
+    assert isinstance((await ledger.intend([queued(1, release=2)], epoch))[0], Intend)
+
+
+async def test_an_intent_of_another_epoch_is_not_withdrawn(ledger: Ledger) -> None:
+    epoch = await ledger.own()
+    await ledger.intend([queued(1)], epoch)
+    work = works([queued(1)])[0]
+    assert await ledger.store.withdraw(NUMBER, epoch + 1, [(work, "paused")]) == {work.message.dispatch_id}
+    assert await ledger.states() == {"intent": 1}
+
+
 async def test_the_pair_limit_survives_a_restart(ledger: Ledger) -> None:
     epoch = await ledger.own()
     strict = number(pair_rate=Rate(6.0, 6.0))

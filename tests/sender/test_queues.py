@@ -73,6 +73,13 @@ def test_a_copy_of_what_left_is_not_taken_for_an_intent_of_its_own() -> None:
     assert not other.retaken
 
 
+def test_a_copy_of_what_left_is_not_withdrawn_when_the_lane_is_emptied() -> None:
+    queues, one, other = Queues(), of(LARGE), of(LARGE)
+    queues.put_back([one, other], retaken=True)
+    queues.note_left(queues.take(1)[0])
+    assert [work.retaken for work in queues.take_older(0, 1e9)] == [False]
+
+
 def test_the_old_ones_leave_from_every_queue() -> None:
     queues, old, young = Queues(), of(SMALL), of(LARGE)
     young.waits_since_s = 9.0

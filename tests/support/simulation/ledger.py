@@ -83,6 +83,26 @@ class Ledger:
         )
         return replace(admission, decisions=decisions)
 
+    def withdraw(
+        self, process: Process, instance_id: UUID, epoch: int, refused: Sequence[tuple[Work, str]]
+    ) -> Steps[set[UUID]]:
+        """As IntentStore.withdraw."""
+        transaction, now = self.database.begin(process), self.database.loop.at()
+        yield from transaction.lock(OWNER, instance_id)
+        still_open: set[UUID] = set()
+        for work, reason in refused:
+            key = work.message.dispatch_id, work.message.attempt
+            yield from transaction.lock(ATTEMPT, key)
+            row: Attempt | None = transaction.read(ATTEMPT, key)
+            if row is None:
+                continue
+            if row.state == "intent" and (row.release, row.epoch) == (work.message.release, epoch):
+                transaction.write(ATTEMPT, key, row.settled("not_sent", NeverLeft(reason, returned=True), now))
+            elif row.state in ("intent", "ambiguous"):
+                still_open.add(key[0])
+        yield from transaction.commit()
+        return still_open
+
     def _share_gates(self, transaction: Transaction, keys: Sequence[GateKey]) -> Steps[dict[GateKey, Gate]]:
         gates: dict[GateKey, Gate] = {}
         for key in keys:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple
+from uuid import UUID
 
 from providers.protocol import Ambiguous, NotSent, Rejected, Throttled, UnsendableMessage
 from sender.instance.ownership import Lease, holds, lease_from
@@ -14,6 +15,7 @@ from sender.lane import breaker, pace, throttle
 from sender.lane.circuit import Circuit
 from sender.lane.lane import BUDGET_AGAIN_S
 from sender.lane.queues import Queues
+from sender.lane.refusals import Refused
 from sender.ledger import answers, attempt
 from sender.ledger.attempt import Finding, NeverLeft
 from sender.ledger.delivery import AlreadyInFlight, AnswerAgain, Decision, Fail, Fenced, Intend, Refuse
@@ -100,15 +102,15 @@ class Lane:
     def _serve(self) -> Steps[None]:
         now_s = self.sender.process.monotonic()
         if self.circuit.awaits_probe(now_s):
-            self._return_all(SENDER.owner_wait_s, "breaker", LANE.breaker_open_s)
+            yield from self._return_all(SENDER.owner_wait_s, "breaker", LANE.breaker_open_s)
             yield RETRY_S
             return
         held = self._held(now_s)
         if held is not None:
-            self._return_all(0, held[0], held[1] - now_s)
+            yield from self._return_all(0, held[0], held[1] - now_s)
             return
         if not holds(self.lease, now_s) and not (yield from self._acquire()):
-            self._return_all(SENDER.owner_wait_s, "shutting_down", 1.0)
+            yield from self._return_all(SENDER.owner_wait_s, "shutting_down", 1.0)
             yield RETRY_S
             return
         now_s = self.sender.process.monotonic()
@@ -120,7 +122,7 @@ class Lane:
         for work in works:
             free = work.retaken or work.from_person  # goes without a budget, too
             self._witness("first" if work.message.attempt == 1 else "retaken" if free else "retry")
-        self._return(later, "retry_budget", BUDGET_AGAIN_S)
+        yield from self._return(later, "retry_budget", BUDGET_AGAIN_S)
         if works:
             yield from self._send_group(works)
 
@@ -178,12 +180,16 @@ class Lane:
         if not any(isinstance(decision, Intend) for decision in admission.decisions):
             self.circuit.give_back()
         self.pairs.update(admission.pairs)
+        refused: list[Refused] = []
         for work, decision in zip(works, admission.decisions, strict=True):
-            self._follow(lease, work, decision, begun_s, work.send_before_s - admission.at_s)
+            self._follow(lease, work, decision, begun_s, work.send_before_s - admission.at_s, refused)
+        yield from self._answer(refused)
         if any(isinstance(one, Refuse) and one.reason == "throttled" for one in admission.decisions):
             yield 0.1  # the real lane asks again at once, in the rhythm of the intents' batches
 
-    def _follow(self, lease: Lease, work: Work, decision: Decision, begun_s: float, valid_s: float) -> None:
+    def _follow(
+        self, lease: Lease, work: Work, decision: Decision, begun_s: float, valid_s: float, refused: list[Refused]
+    ) -> None:
         now, about = self.sender.process.wall(), about_work(work)
         match decision:
             case Intend():
@@ -202,24 +208,43 @@ class Lane:
             case Refuse(reason="throttled"):
                 self.queues.put_back([work])
             case Refuse(reason=reason, not_before=not_before):
-                self.sender.answer(work, answers.returned(about, reason, not_before, now))
+                refused.append(Refused(work, reason, not_before))
             case Fail(reason=reason):
-                self.sender.answer(work, answers.refused_for_good(about, reason, now))
+                refused.append(Refused(work, reason))
             case Fenced():
                 self.lease = None
                 self.queues.put_back([work])
 
-    def _return_all(self, age_s: float, reason: Any, again_s: float) -> None:
-        self._return(self.queues.take_older(age_s, self.sender.process.monotonic()), reason, again_s)
+    def _return_all(self, age_s: float, reason: Any, again_s: float) -> Steps[None]:
+        yield from self._return(self.queues.take_older(age_s, self.sender.process.monotonic()), reason, again_s)
 
-    def _return(self, works: Iterable[Work], reason: Any, again_s: float) -> None:
-        now, now_s = self.sender.process.wall(), self.sender.process.monotonic()
-        for work in works:
-            if work.retaken:
-                self.queues.await_outcome(work, now_s)
+    def _return(self, works: Iterable[Work], reason: Any, again_s: float) -> Steps[None]:
+        not_before = self.sender.process.wall() + timedelta(seconds=max(0.0, again_s))
+        yield from self._answer([Refused(work, reason, not_before) for work in works])
+
+    def _answer(self, refused: list[Refused]) -> Steps[None]:
+        """As Refusals.answer."""
+        withdrawn = yield from self._withdraw([one for one in refused if one.work.retaken])
+        now = self.sender.process.wall()
+        for one in refused:
+            about = about_work(one.work)
+            if one.work.retaken and one.work.message.dispatch_id not in withdrawn:
+                self.queues.await_outcome(one.work, self.sender.process.monotonic())
+            elif one.reason == "opted_out":
+                self.sender.answer(one.work, answers.refused_for_good(about, one.reason, now))
             else:
-                not_before = now + timedelta(seconds=max(0.0, again_s))
-                self.sender.answer(work, answers.returned(about_work(work), reason, not_before, now))
+                self.sender.answer(one.work, answers.returned(about, one.reason, one.not_before, now))
+
+    def _withdraw(self, retaken: list[Refused]) -> Steps[set[UUID]]:
+        dispatches = {one.work.message.dispatch_id for one in retaken}
+        if not retaken or self.lease is None:
+            return set()
+        refused = [(one.work, one.reason) for one in retaken]
+        ledger, number = self.sender.ledger, self.instance.instance_id
+        try:
+            return dispatches - (yield from ledger.withdraw(self.sender.process, number, self.lease.epoch, refused))
+        except ConnectionLost:
+            return set()
 
     # Departures
 

@@ -4,8 +4,7 @@ What a lane cannot send it answers; only what will go within moments waits here.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from collections.abc import Mapping
 from typing import assert_never
 from uuid import UUID
 
@@ -17,7 +16,8 @@ from sender.lane import throttle
 from sender.lane.departures import Departures
 from sender.lane.parts import Parts
 from sender.lane.queues import Queues
-from sender.ledger.answers import refused_for_good, returned, tell_again
+from sender.lane.refusals import Refusals, Refused
+from sender.ledger.answers import refused_for_good, tell_again
 from sender.ledger.batching import Committed, GroupRefused, IntentsFailed
 from sender.ledger.delivery import AlreadyInFlight, AnswerAgain, Decision, Fail, Fenced, Intend, Refuse
 from sender.ledger.outcomes import about_work
@@ -40,6 +40,7 @@ class Lane:
         self._account_id = account_id
         self._parts = parts
         self._queues = Queues()
+        self._refusals = Refusals(instance_id, parts, self._queues)
         self._wake = asyncio.Event()
         self._closing = False
         self._pairs: dict[str, float] = {}
@@ -115,30 +116,32 @@ class Lane:
     async def _serve(self, now_s: float) -> float | None:
         instance = self._parts.instances.get(self.instance_id)
         if instance is None or instance.account_id != self._account_id:
-            self._answer_older_than(self._parts.settings.unknown_wait_s, "instance_unknown")
+            await self._refusals.older_than(self._parts.settings.unknown_wait_s, self.lease, "instance_unknown")
             return RETRY_S
         if instance.stopped is not None:
-            self._answer_older_than(0, "instance_stopped", STOPPED_AGAIN_S)
+            await self._refusals.older_than(0, self.lease, "instance_stopped", STOPPED_AGAIN_S)
             return None
         if (rest_s := instance.rest_s(utc_now())) > 0:
-            self._answer_older_than(0, "instance_stopped", rest_s)
+            await self._refusals.older_than(0, self.lease, "instance_stopped", rest_s)
             return rest_s
         self.departures.circuit.meet(instance)
         if self.departures.circuit.awaits_probe(now_s):
-            self._answer_older_than(self._parts.settings.owner_wait_s, "breaker", self._parts.settings.breaker_open_s)
+            await self._refusals.older_than(
+                self._parts.settings.owner_wait_s, self.lease, "breaker", self._parts.settings.breaker_open_s
+            )
             return RETRY_S
         if (held := self._held(instance, now_s)) is not None:
-            self._answer_older_than(0, held[0], held[1] - now_s)
+            await self._refusals.older_than(0, self.lease, held[0], held[1] - now_s)
             return None
         if not holds(self.lease, now_s) and not await self._acquire(instance, now_s):
-            self._answer_older_than(self._parts.settings.owner_wait_s, "shutting_down")
+            await self._refusals.older_than(self._parts.settings.owner_wait_s, self.lease, "shutting_down")
             return RETRY_S
         instance = self.departures.paced(instance)
         count = self._count_ready(instance, self._parts.clock())
         if count == 0:
             return self._until_ready(instance, self._parts.clock())
         works, later = self.departures.circuit.within_budget(self._queues.take(count))
-        self._return(later, "retry_budget", BUDGET_AGAIN_S)
+        await self._refusals.all(later, self.lease, "retry_budget", BUDGET_AGAIN_S)
         if works:
             await self._send_group(instance, works)
         return 0
@@ -209,10 +212,20 @@ class Lane:
                 self.departures.circuit.give_back()
         self._look_ahead(self._parts.clock() - now_s)
         self._remember_pairs(committed.admission.pairs)
+        refused: list[Refused] = []
         for work, decision in zip(works, committed.admission.decisions, strict=True):
-            self._follow(instance, lease, work, decision, committed)
+            self._follow(instance, lease, work, decision, committed, refused)
+        await self._refusals.answer(refused, lease)
 
-    def _follow(self, instance: Instance, lease: Lease, work: Work, decision: Decision, committed: Committed) -> None:
+    def _follow(
+        self,
+        instance: Instance,
+        lease: Lease,
+        work: Work,
+        decision: Decision,
+        committed: Committed,
+        refused: list[Refused],
+    ) -> None:
         match decision:
             case Intend():
                 self._queues.note_left(work)
@@ -229,9 +242,9 @@ class Lane:
             case Refuse(reason="throttled"):
                 self._queues.put_back([work])
             case Refuse(reason=reason, not_before=not_before):
-                self._parts.outcomes.answer(work, returned(about_work(work), reason, not_before, utc_now()))
+                refused.append(Refused(work, reason, not_before))
             case Fail(reason=reason):
-                self._parts.outcomes.answer(work, refused_for_good(about_work(work), reason, utc_now()))
+                refused.append(Refused(work, reason))
             case Fenced():
                 self.lease = None
                 self._queues.put_back([work])
@@ -258,19 +271,6 @@ class Lane:
             return
         self._parts.outcomes.answer(works[0], refused_for_good(about_work(works[0]), "bad_request", utc_now()))
         self._group_max = 200
-
-    def _answer_older_than(self, age_s: float, reason: ReturnReason, again_s: float = 1.0) -> None:
-        """Messages that waited long enough go back to the scheduler."""
-        old = list(self._queues.take_older(age_s, now_s := self._parts.clock()))
-        for work in old:
-            if work.retaken:
-                self._queues.await_outcome(work, now_s)  # its intent may be in the ledger
-        self._return((work for work in old if not work.retaken), reason, again_s)
-
-    def _return(self, works: Iterable[Work], reason: ReturnReason, again_s: float) -> None:
-        not_before = (now := utc_now()) + timedelta(seconds=max(0.0, again_s))
-        for work in works:
-            self._parts.outcomes.answer(work, returned(about_work(work), reason, not_before, now))
 
     async def _acquire(self, instance: Instance, now_s: float) -> bool:
         if now_s < self._next_acquire_s:

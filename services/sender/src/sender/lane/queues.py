@@ -57,9 +57,11 @@ class Queues:
             else:
                 del self._campaigns[key]
         self._count -= len(works)
-        for work in works:
-            work.retaken = work.retaken and _key(work) not in self._left
-        return works
+        return [self._mark(work) for work in works]
+
+    def _mark(self, work: Work) -> Work:
+        work.retaken = work.retaken and _key(work) not in self._left
+        return work
 
     def note_left(self, work: Work) -> None:
         """It goes to the network. A record may be in Kafka twice: the other copy's intent is this one's from now on,
@@ -87,7 +89,7 @@ class Queues:
         for queue in (self._people, *self._campaigns.values()):
             while queue and now_s - queue[0].waits_since_s >= age_s:
                 self._count -= 1
-                yield queue.popleft()
+                yield self._mark(queue.popleft())
         self._campaigns = {key: queue for key, queue in self._campaigns.items() if queue}
         self._turns = deque(key for key in self._turns if key in self._campaigns)
 

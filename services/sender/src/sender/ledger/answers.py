@@ -2,7 +2,7 @@
 something again is the same event again."""
 
 from datetime import datetime
-from typing import Any, NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never, get_args
 from uuid import UUID
 
 from chassis.kafka import Outgoing, outgoing
@@ -23,6 +23,8 @@ from providers.protocol import Address as ProviderAddress
 from sender.ledger.attempt import Finding, NeverLeft, NoAnswer, NoEvidence, State, WasAccepted, WasRejected
 from sender.ledger.delivery import LedgerEntry
 from sender.work import from_provider
+
+RETURN_REASONS = frozenset(get_args(ReturnReason))
 
 
 class About(NamedTuple):
@@ -161,7 +163,7 @@ def _repeated(about: About) -> dict[str, Any]:
 
 
 def _return_reason(reason: str) -> ReturnReason:
-    return reason if reason in ("shutting_down", "paused", "cancelled") else "expired"  # type: ignore[return-value]
+    return reason if reason in RETURN_REASONS else "expired"  # type: ignore[return-value]
 
 
 def _event(about: About, kind: str, at: datetime, event: MessageEvent) -> Outgoing:

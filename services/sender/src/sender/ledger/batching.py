@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from chassis.database import is_passing
 from chassis.telemetry import log
 from sender.ledger.delivery import Admission
 from sender.ledger.intents import IntentStore
-from sender.work import Group
+from sender.work import Group, Work
 
 
 class IntentsFailed(Exception):
@@ -53,6 +54,10 @@ class IntentBatcher:
         self._waiting.append(_Waiting(group, future))
         self._wake.set()
         return await future
+
+    async def withdraw(self, instance_id: UUID, epoch: int, refused: Sequence[tuple[Work, str]]) -> frozenset[UUID]:
+        """As the store's, whose errors it raises: rare, so in a transaction of its own."""
+        return await self._store.withdraw(instance_id, epoch, refused)
 
     async def run(self) -> None:
         """For ever; cancelled once no lane is left."""

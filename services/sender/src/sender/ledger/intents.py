@@ -5,6 +5,7 @@ Groups of several lanes share a transaction, because its round trips are what an
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -14,9 +15,9 @@ from sender.lane import throttle
 from sender.lane.quota import Quota
 from sender.ledger import delivery
 from sender.ledger.delivery import Admission, GateKey, Intend, Limiter, Loaded
-from sender.ledger.loading import Locked, QuotaKey, load, quota_key
+from sender.ledger.loading import LOCK_OWNERS, Locked, QuotaKey, load, quota_key
 from sender.settlement.reconcile import hash_text
-from sender.work import Group, own_message_id
+from sender.work import Group, Work, own_message_id
 
 _MAKE_GATES = """
 INSERT INTO gate (scope, key) SELECT * FROM unnest($1::text[], $2::text[]) AS k(scope, key) ORDER BY scope, key
@@ -65,6 +66,22 @@ RETURNING dispatch_id, attempt
 """
 
 
+# Only what is still at intent of that very release and epoch; the rest was never written, or is another's by now.
+_WITHDRAW = """
+UPDATE attempt a SET state = 'not_sent', returned = true, reason = k.reason, outcome_at = now()
+FROM unnest($1::uuid[], $2::uuid[], $3::int[], $4::int[], $5::text[])
+  AS k(account_id, dispatch_id, attempt, release, reason)
+WHERE a.account_id = k.account_id AND a.dispatch_id = k.dispatch_id AND a.attempt = k.attempt
+  AND a.release = k.release AND a.state = 'intent' AND a.epoch = $6
+"""
+_STILL_OPEN = """
+SELECT a.dispatch_id
+FROM attempt a JOIN unnest($1::uuid[], $2::uuid[], $3::int[]) AS k(account_id, dispatch_id, attempt)
+  ON a.account_id = k.account_id AND a.dispatch_id = k.dispatch_id AND a.attempt = k.attempt
+WHERE a.state IN ('intent', 'ambiguous')
+"""
+
+
 class IntentStore:
     """Runs intent transactions. `crash_point` is called before and after the commit."""
 
@@ -87,6 +104,19 @@ class IntentStore:
             self._crash_point("before_intent_commit")
         self._crash_point("after_intent")
         return [_without(group, admission, lost) for group, admission in zip(groups, admissions, strict=True)]
+
+    async def withdraw(self, instance_id: UUID, epoch: int, refused: Sequence[tuple[Work, str]]) -> frozenset[UUID]:
+        """Ends the intents that a commit of unknown end may have left, of messages that are refused now and have
+        certainly not left; else a pause would wait for their outcome for ever. The dispatches whose outcome somebody
+        else will tell. A charge stays, which errs on the safe side."""
+        keys = [(work.account_id, work.message.dispatch_id, work.message.attempt) for work, _ in refused]
+        keyed: list[list[Any]] = list(map(list, zip(*keys, strict=True)))
+        releases, reasons = [work.message.release for work, _ in refused], [reason for _, reason in refused]
+        async with self._database.transaction() as connection:
+            raw = await driver(connection)
+            await raw.execute(LOCK_OWNERS, [instance_id])  # waits for that commit, should it still be under way
+            await raw.execute(_WITHDRAW, *keyed, releases, reasons, epoch)
+            return frozenset(row["dispatch_id"] for row in await raw.fetch(_STILL_OPEN, *keyed))
 
     async def _make_rows(self, groups: Sequence[Group]) -> None:
         """Rows are made before they are locked, in transactions of their own."""

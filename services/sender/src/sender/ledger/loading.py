@@ -13,8 +13,7 @@ from sender.ledger.delivery import Gate, GateKey, LedgerEntry
 from sender.ledger.erasure import FORGOTTEN_KEY
 from sender.work import Group
 
-# Locks the owners' rows.
-_OWNERS = """
+LOCK_OWNERS = """
 SELECT instance_id, epoch, extract(epoch FROM tat)::float8 AS tat, extract(epoch FROM clock_timestamp())::float8 AS now
 FROM instance_owner WHERE instance_id = ANY($1::uuid[]) ORDER BY instance_id FOR NO KEY UPDATE
 """
@@ -99,7 +98,7 @@ class MissingGate(Exception):
 async def load(raw: asyncpg.Connection, groups: Sequence[Group]) -> Locked:
     """All that the groups' decisions need, locked in the one order: owners, gates, quotas, ledger."""
     locked = Locked()
-    for row in await raw.fetch(_OWNERS, [group.instance.instance_id for group in groups]):
+    for row in await raw.fetch(LOCK_OWNERS, [group.instance.instance_id for group in groups]):
         locked.owners[row["instance_id"]] = OwnerRow(row["epoch"], row["tat"])
         locked.now_s = row["now"]
     gates = sorted({key for group in groups for work in group.works for key in work.gates})
