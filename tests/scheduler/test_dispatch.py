@@ -176,6 +176,13 @@ def test_unresolved_ends_it_unless_the_campaign_sends_at_least_once() -> None:
     assert (again.state, again.attempt, again.may_duplicate, again.waits) == ("pending", 2, True, None)
 
 
+@pytest.mark.parametrize("status", ["pausing", "paused"])
+def test_at_least_once_is_not_forgotten_over_a_pause(status: Any) -> None:
+    rules = replace(RUNNING, guarantee="at_least_once", status=status)
+    again = after(RELEASED, ambiguous(), resolved("unresolved"), rules=rules)
+    assert (again.state, again.waits, again.attempt, again.may_duplicate) == ("pending", "run", 2, True)
+
+
 def test_at_least_once_is_not_for_ever() -> None:
     """A provider that takes each message and never answers would deliver a copy with every try."""
     rules = replace(RUNNING, guarantee="at_least_once", max_retries=2)

@@ -25,6 +25,7 @@ Waits = Literal["previous_step", "time", "run"]
 CampaignStatus = Literal[
     "draft", "scheduled", "running", "pausing", "paused", "cancelling", "cancelled", "completed", "failed", "deleted"
 ]
+PAUSED: frozenset[CampaignStatus] = frozenset({"pausing", "paused"})
 CANCELLED: frozenset[CampaignStatus] = frozenset({"cancelling", "cancelled", "deleted"})
 
 # Waits of returned messages whose answer names no time, in seconds.
@@ -118,8 +119,10 @@ def _leave_unresolved(dispatch: Dispatch, outcome: MessageResolved, rules: Rules
     if dispatch.state not in ("released", "pending", "cancelled", "expired") or outcome.attempt != dispatch.attempt:
         return dispatch
     retries = dispatch.retries + 1
-    if rules.guarantee == "at_least_once" and rules.status == "running" and retries <= rules.max_retries:
-        return replace(_next_attempt(dispatch), may_duplicate=True, reason="unresolved", retries=retries)
+    goes_on = rules.status == "running" or rules.status in PAUSED
+    if rules.guarantee == "at_least_once" and goes_on and retries <= rules.max_retries:
+        waits: Waits | None = "run" if rules.status in PAUSED else None
+        return replace(_next_attempt(dispatch), may_duplicate=True, waits=waits, reason="unresolved", retries=retries)
     return _ended(dispatch, "unresolved", "unresolved")
 
 
