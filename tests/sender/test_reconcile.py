@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sender.ledger.attempt import State, WasAccepted, WasRejected, record
+from providers.failures import FAILURES
+from providers.protocol import Rejected
+from sender.ledger.attempt import State, WasAccepted, WasRejected, classify, record
 from sender.settlement.reconcile import (
     Echo,
     OpenAttempt,
@@ -79,6 +81,15 @@ def test_a_failed_status_is_a_refusal_with_the_wait_that_its_cause_asks_for() ->
     unknown = read_status("failed", "wamid.1", None, "999", "", "bound_id", NOON)
     assert isinstance(unknown, WasRejected)
     assert (unknown.reason, unknown.retryable) == ("unknown_code", False)
+
+
+@pytest.mark.parametrize("name", ["payment", "credentials", "policy_block", "spam_limit", "number_rate", "pair_rate"])
+def test_a_failure_that_is_none_of_the_message_reads_the_same_reported_or_answered(name: str) -> None:
+    reported = read_status("failed", "wamid.1", name, "1", "", "label", NOON)
+    answered = classify(Rejected(FAILURES[name], "1", "", FAILURES[name].retryable), NOON)
+    assert isinstance(answered, WasRejected)
+    assert reported == replace(answered, by="label")
+    assert (answered.retryable, answered.counts) == (True, False)
 
 
 @pytest.mark.parametrize(

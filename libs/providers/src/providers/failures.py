@@ -109,7 +109,7 @@ NUMBER_RATE = Failure(
     "number_rate", "number_throttle", "retry", "The number sends faster than allowed. It slows down by itself.",
     retryable=True, counts_against_throttle=True,
 )  # fmt: skip
-PAIR_RATE = _later("pair_rate", "Too many messages to this one person in a short time.", after_s=6.0)
+PAIR_RATE = _later("pair_rate", "Too many messages to this one person in a short time.", throttles=True, after_s=6.0)
 ACCOUNT_RATE = _later("account_rate", "The business account reached its rate limit.", throttles=True)
 APP_RATE = _later("app_rate", "The app reached its rate limit.", throttles=True)
 SPAM_LIMIT = Failure(

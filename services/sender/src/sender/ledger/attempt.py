@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, assert_never
 
+from providers.failures import Failure
 from providers.protocol import Accepted, Address, Ambiguous, NotSent, Rejected, SendOutcome, Throttled
 
 State = Literal[
@@ -101,20 +102,27 @@ def classify(outcome: SendOutcome, now: datetime, rest_s: float = THROTTLED_REST
                 not_before=now + timedelta(seconds=clamp_retry_after(wait_s)),
             )  # fmt: skip
         case Rejected(failure=failure, code=code, text=text, retryable=retryable):
-            stops = failure.stops in ("instance", "host", "portfolio")
-            after = None if failure.retry_after_s is None else clamp_retry_after(failure.retry_after_s)
-            return WasRejected(
-                failure.name,
-                # Refused for the instance's sake: the message itself may go once the instance is well again.
-                retryable=retryable or stops,
-                counts=not (stops or failure.counts_against_throttle),
-                by="answer", code=code or None, detail=text,
-                not_before=None if after is None else now + timedelta(seconds=after),
-            )  # fmt: skip
+            return refused(failure, by="answer", at=now, code=code, detail=text, retryable=retryable)
         case Ambiguous(reason=reason):
             return NoAnswer(reason)
         case _:
             assert_never(outcome)
+
+
+def refused(failure: Failure, *, by: By, at: datetime, code: str | None, detail: str, retryable: bool) -> WasRejected:
+    """What a known cause means for the message, whether it was the answer or was reported later."""
+    # Refused for the instance's sake: the message itself may go once the instance is well again.
+    stops = failure.stops in ("instance", "host", "portfolio")
+    after_s = None if failure.retry_after_s is None else clamp_retry_after(failure.retry_after_s)
+    return WasRejected(
+        failure.name,
+        retryable=retryable or stops,
+        counts=not (stops or failure.counts_against_throttle),
+        by=by,
+        code=code or None,
+        detail=detail,
+        not_before=None if after_s is None else at + timedelta(seconds=after_s),
+    )
 
 
 def clamp_retry_after(seconds: float) -> float:

@@ -8,7 +8,7 @@ from typing import Literal
 from uuid import UUID
 
 from providers.failures import FAILURES
-from sender.ledger.attempt import OPEN, Finding, State, WasAccepted, WasRejected
+from sender.ledger.attempt import OPEN, Finding, State, WasAccepted, WasRejected, refused
 
 ARRIVED = frozenset({"delivered", "read", "played"})
 # Clocks of gateways are not ours: an echo may seem a little older than the intent that caused it.
@@ -78,16 +78,7 @@ def read_status(
     known = FAILURES.get(failure or "")
     if known is None:
         return WasRejected(failure or "unknown_code", retryable=False, by=by, code=code, detail=detail)
-    later = None if known.retry_after_s is None else at + timedelta(seconds=known.retry_after_s)
-    return WasRejected(
-        known.name,
-        retryable=known.retryable,
-        counts=not known.counts_against_throttle,
-        by=by,
-        code=code,
-        detail=detail,
-        not_before=later,
-    )
+    return refused(known, by=by, at=at, code=code, detail=detail, retryable=known.retryable)
 
 
 def weigh(state: State, delivered: bool, reported: bool, status: str) -> Literal["settles", "shows"] | None:
