@@ -201,7 +201,7 @@ ROWS = [
     (2, 503, "provider_busy", "retry"),
     (131016, 503, "provider_busy", "retry"),
     (131057, 500, "maintenance", "retry"),
-    (135000, 400, "provider_busy", "retry"),
+    (135000, 400, "generic_error", "retry"),
 ]
 
 

@@ -157,3 +157,16 @@ def test_what_never_left_is_returned_unless_a_later_release_heard_that_it_is_unc
         told = tell(about, before, late, NOON).event
         assert isinstance(told, MessageFailed)
         assert (told.retryable, told.counts) == (True, False)
+
+
+@pytest.mark.parametrize(("attempt", "wait_s"), [(1, 6), (2, 16), (3, 64), (4, 256), (9, 256)])
+def test_a_pair_that_is_refused_again_and_again_rests_four_times_as_long_each_time(attempt: int, wait_s: int) -> None:
+    found = classify(Throttled("pair", 6.0, "131056", failures.PAIR_RATE), NOON, attempt=attempt)
+    assert isinstance(found, WasRejected)
+    assert found.not_before == NOON + timedelta(seconds=wait_s)
+
+
+def test_an_error_without_a_cause_is_tried_once_more() -> None:
+    outcome = Rejected(failures.GENERIC_ERROR, "135000", retryable=True)
+    tried = [classify(outcome, NOON, attempt=attempt) for attempt in (1, 2)]
+    assert [isinstance(one, WasRejected) and one.retryable for one in tried] == [True, False]

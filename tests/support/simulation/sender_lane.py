@@ -304,7 +304,7 @@ class Lane:
             yield SENDER.text_timeout_s
             outcome = Ambiguous("no_answer")
         self._react(outcome)
-        self._end(ready, attempt.classify(outcome, process.wall(), SENDER.rest_s))
+        self._end(ready, attempt.classify(outcome, process.wall(), SENDER.rest_s, ready.work.message.attempt))
 
     def _react(self, outcome: Any) -> None:
         now_s = self.sender.process.monotonic()

@@ -3,7 +3,8 @@
 `error_class` groups them for reports; `action` is what the sender does; `stops` how far the fault reaches (nothing
 beyond this message, the recipient, the template, the instance, the gateway's host, Meta's portfolio);
 `counts_against_throttle`: the limiter slows down; `retry_after_s`: the earliest that another attempt makes sense,
-None = by the usual backoff. Texts are for the operator and name the remedy.
+None = by the usual backoff; `tries`: of the message in all, None = as the campaign says. Texts are for the operator
+and name the remedy.
 """
 
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Failure:
     retryable: bool = False
     counts_against_throttle: bool = False
     retry_after_s: float | None = None
+    tries: int | None = None
 
 
 def _recipient(name: str, error_class: ErrorClass, text: str) -> Failure:
@@ -123,6 +125,11 @@ SHADOW_BAN = Failure(
     stops="instance", retryable=True, counts_against_throttle=True,
 )  # fmt: skip
 PROVIDER_BUSY = _later("provider_busy", "The provider is out of order for a moment. It is tried again.")
+GENERIC_ERROR = Failure(
+    "generic_error", "retry_later", "retry",
+    "WhatsApp refused the message without a cause. It is tried once more; then look at the message's fields.",
+    retryable=True, tries=2,
+)  # fmt: skip
 MAINTENANCE = _later("maintenance", "The provider is working on the number.", after_s=60.0)
 REGISTRATION_LIMIT = _later("registration_limit", "Registered too often. Wait three days.", after_s=3 * DAY_S)
 

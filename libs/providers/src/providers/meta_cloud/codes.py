@@ -80,7 +80,7 @@ CODES: Final[Mapping[int, Failure]] = {
     131000: f.SEND_UNCERTAIN,
     131016: f.PROVIDER_BUSY,
     131057: f.MAINTENANCE,
-    135000: f.PROVIDER_BUSY,
+    135000: f.GENERIC_ERROR,
 }
 
 _SCOPES: Final[Mapping[str, Literal["number", "pair", "account", "app"]]] = {

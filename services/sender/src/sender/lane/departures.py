@@ -14,7 +14,7 @@ from providers.failures import Failure
 from providers.protocol import Accepted, Ambiguous, NotSent, Rejected, SendOutcome, Throttled
 from sender.gateway.client import TOO_LATE, Gateway
 from sender.instance.ownership import Lease, holds
-from sender.lane import breaker, pace, throttle
+from sender.lane import breaker, doubt, pace, throttle
 from sender.lane.circuit import Circuit, Hosts
 from sender.ledger.attempt import Finding, NeverLeft, clamp_retry_after, classify
 from sender.ledger.outcomes import Outcome, OutcomeWriter
@@ -78,6 +78,7 @@ class Departures:
         self.rest_until_s = 0.0
         self.pace = pace.FREE
         self._full = 0.0
+        self._doubt = doubt.NONE
         self.circuit = Circuit(settings, hosts or Hosts(settings), clock)
         self._told_until_s: float | None = None
         self.on_change: Callable[[], None] = lambda: None
@@ -207,7 +208,7 @@ class Departures:
             self._end(ready, self._refuse(ready, self._clock()) or NeverLeft("intent_too_old", returned=True))
             return
         self._react(ready.instance, outcome)
-        self._end(ready, classify(outcome, utc_now(), self._settings.rest_s))
+        self._end(ready, classify(outcome, utc_now(), self._settings.rest_s, work.message.attempt))
 
     def _end(self, ready: _Ready, finding: Finding) -> None:
         self._outcomes.put(Outcome(ready.work, ready.lease.epoch, finding))
@@ -218,6 +219,7 @@ class Departures:
         """What an answer means for the instance, beyond its message."""
         match outcome:
             case Accepted():
+                self._doubt = doubt.NONE
                 self._note(instance, "success", "")
             case Throttled(scope=scope, retry_after_s=after_s, code=code):
                 self._note(instance, "success", "")
@@ -227,18 +229,26 @@ class Departures:
                     self._slow_down(instance, code)
             case Rejected(failure=failure):
                 if failure.stops in ("instance", "host", "portfolio"):
-                    if failure.action == "pause_instance":
-                        self._alarm.rested(instance, failure)
-                    elif failure.action != "retry_then_disable_instance":
-                        self._alarm.stopped(instance, failure)
-                    else:
-                        self._note(instance, "failure", failure.name)
+                    self._refused_whole(instance, failure)
                 else:
                     self._note(instance, "failure" if failure.name == "provider_busy" else "success", failure.name)
             case NotSent(reason="host_full"):
                 self.circuit.give_back()  # it was not asked, so nothing is known of it
             case NotSent(reason=reason) | Ambiguous(reason=reason):
                 self._note(instance, "failure", reason)
+
+    def _refused_whole(self, instance: Instance, failure: Failure) -> None:
+        """The number itself was refused, not the message."""
+        if failure.action == "pause_instance":
+            self._alarm.rested(instance, failure)
+            return
+        believed = True
+        if failure.action == "retry_then_disable_instance":
+            self._note(instance, "failure", failure.name)
+            self._doubt, believed = doubt.refuse(self._doubt, self._clock())
+        if believed:
+            self._doubt = doubt.NONE
+            self._alarm.stopped(instance, failure)
 
     def _slow_down(self, instance: Instance, code: str) -> None:
         slower = pace.slow_down(self.pace, self._full, utc_now().timestamp())

@@ -18,6 +18,8 @@ NOT_ACCEPTED: frozenset[State] = frozenset({"rejected_retryable", "rejected_fina
 RETRY_AFTER_MIN_S = 1.0
 RETRY_AFTER_MAX_S = 7 * 86_400.0
 THROTTLED_REST_S = 5.0
+# Meta asks for 4^n seconds after its n-th refusal for the pair's sake (131056).
+PAIR_REST_MAX_S = 256.0
 
 
 class WasAccepted(NamedTuple):
@@ -88,21 +90,25 @@ def record(state: State, delivered: bool, finding: Finding) -> State | None:
             assert_never(finding)
 
 
-def classify(outcome: SendOutcome, now: datetime, rest_s: float = THROTTLED_REST_S) -> Finding:
-    """What a provider's answer to our request proves about the attempt. `rest_s`: for rate errors that name none."""
+def classify(outcome: SendOutcome, now: datetime, rest_s: float = THROTTLED_REST_S, attempt: int = 1) -> Finding:
+    """What a provider's answer to our request proves about the attempt. `rest_s`: for rate errors that name none.
+    `attempt`: the how many-th of the message."""
     match outcome:
         case Accepted(provider_message_id=identity, canonical=canonical):
             return WasAccepted(identity, by="answer", address=canonical)
         case NotSent(reason=reason):
             return NeverLeft(reason)
-        case Throttled(failure=failure, retry_after_s=after_s, code=code, text=text):
+        case Throttled(scope=scope, failure=failure, retry_after_s=after_s, code=code, text=text):
             wait_s = after_s if after_s is not None else failure.retry_after_s or rest_s
+            if scope == "pair":
+                wait_s = max(wait_s, min(4.0**attempt, PAIR_REST_MAX_S))
             return WasRejected(
                 failure.name, retryable=True, counts=False, by="answer", code=code, detail=text,
                 not_before=now + timedelta(seconds=clamp_retry_after(wait_s)),
             )  # fmt: skip
         case Rejected(failure=failure, code=code, text=text, retryable=retryable):
-            return refused(failure, by="answer", at=now, code=code, detail=text, retryable=retryable)
+            again = retryable and (failure.tries is None or attempt < failure.tries)
+            return refused(failure, by="answer", at=now, code=code, detail=text, retryable=again)
         case Ambiguous(reason=reason):
             return NoAnswer(reason)
         case _:
