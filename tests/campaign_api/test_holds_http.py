@@ -35,6 +35,14 @@ async def seen(person: Person) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.parametrize("spell", [str.upper, lambda key: key.replace("-", "")])
+async def test_an_instance_is_held_however_its_id_is_written(api: Bench, ana: Person, spell: Any) -> None:
+    instance_id = await ana.instance()
+    body = {"scope": "instance", "key": spell(instance_id), "held": True, "reason": "x"}
+    assert (await ana.client.put("/api/holds", json=body)).json()["key"] == instance_id
+    assert [order.key for order in await ordered(api, ana.account_id)] == [instance_id]
+
+
 async def test_a_hold_tells_who_when_and_why_and_is_audited(api: Bench, ana: Person) -> None:
     instance_id = await ana.instance()
     body = {"scope": "instance", "key": instance_id, "held": True, "reason": "reclamações no grupo"}

@@ -40,13 +40,12 @@ async def hold(body: models.HoldChange, principal: Supervisor, parts: Here) -> m
     if (body.scope == "account") != (body.key == ""):
         raise Problem(422, "key names the instance or template, and is empty for the account")
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
-        if body.scope == "instance" and await _instance(connection, body.key) is None:
-            raise not_found("Instance")
-        version = await _set(connection, parts, principal, body.scope, body.key, held=body.held, reason=body.reason)
-    await _taken(parts, principal, body.scope, body.key, version)
+        key = await _instance(connection, body.key) if body.scope == "instance" else body.key
+        version = await _set(connection, parts, principal, body.scope, key, held=body.held, reason=body.reason)
+    await _taken(parts, principal, body.scope, key, version)
     async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
         rows = await store.holds(connection)
-    return next(_shown(row) for row in rows if (row["scope"], row["key"]) == (body.scope, body.key))
+    return next(_shown(row) for row in rows if (row["scope"], row["key"]) == (body.scope, key))
 
 
 def _shown(row: store.Row) -> models.Hold:
@@ -89,8 +88,12 @@ async def _taken(parts: Parts, principal: Principal, scope: str, key: str, versi
         return
 
 
-async def _instance(connection: AsyncConnection, key: str) -> instances.Row | None:
+async def _instance(connection: AsyncConnection, key: str) -> str:
+    """As the sender spells it, however it is written here."""
     try:
-        return await instances.one(connection, UUID(key))
+        instance_id = UUID(key)
     except ValueError:
-        return None
+        raise not_found("Instance") from None
+    if await instances.one(connection, instance_id) is None:
+        raise not_found("Instance")
+    return str(instance_id)
