@@ -1,6 +1,7 @@
 """Instances over HTTP: what each provider needs, credentials that never come out, the default one, health."""
 
 import hashlib
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -181,6 +182,22 @@ async def test_health_moves_the_instance(api: Bench, ana: Person) -> None:
     await hear(api, ana, instance_id, InstanceBanned(reason="spam", at=utc_now()))
     await hear(api, ana, instance_id, InstanceDisconnected(reason="banned", at=utc_now()))
     assert (await ana.client.get(url)).json()["status"] == "banned"
+
+
+async def test_what_a_provider_told_before_changes_nothing_of_what_it_told_later(api: Bench, ana: Person) -> None:
+    instance_id, now = await ana.instance(), utc_now()
+    earlier = now - timedelta(minutes=5)
+    await hear(api, ana, instance_id, InstanceConnected(at=now))
+    await hear(api, ana, instance_id, InstanceLimitsChanged(quality="GREEN", unique_per_24h=10_000, at=now))
+    await hear(api, ana, instance_id, InstanceDisconnected(reason="logged out", at=earlier))
+    late = InstanceLimitsChanged(quality="RED", unique_per_24h=1_000, messages_per_second=20, at=earlier)
+    await hear(api, ana, instance_id, late)
+    shown = (await ana.client.get(f"/api/instances/{instance_id}")).json()
+    assert (shown["status"], shown["connection_status"], shown["quality"]) == ("active", "connected", "GREEN")
+    limits = shown["limits"]
+    assert (limits["unique_per_24h"], limits["messages_per_second"]) == (10_000, 20), (
+        "of the rate it was the first word"
+    )
 
 
 async def test_what_a_person_set_holds_whatever_the_provider_tells(api: Bench, ana: Person) -> None:

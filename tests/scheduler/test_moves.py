@@ -8,10 +8,18 @@ import pytest
 from contracts import ids, topics
 from contracts.campaigns import CampaignPaused, CampaignPausing, CampaignResumed
 from contracts.contacts import ContactMoved
-from contracts.instances import BreakerClosed, BreakerOpened, InstanceBanned, InstanceConnected, InstanceDisconnected
+from contracts.instances import (
+    BreakerClosed,
+    BreakerOpened,
+    InstanceBanned,
+    InstanceConnected,
+    InstanceDisconnected,
+    InstanceLimitsChanged,
+)
 from contracts.messages import MessageQueued
 from scheduler_parts import (
     AT_ONCE,
+    NOON,
     TWO_STEPS,
     Bench,
     add_instance,
@@ -109,6 +117,22 @@ async def test_bindings_follow_and_are_told(on: Bench) -> None:
     assert len(await on.allocated()) == 40, "nobody is bound anew"
     assert len([place for place in (await where(on, again)).values() if place == other]) == 40
     assert campaign != again
+
+
+async def test_what_a_gateway_tells_late_changes_nothing(on: Bench) -> None:
+    number = await add_instance(on)
+    health = "SELECT health, detected_rate FROM instance"
+    told = [
+        (InstanceConnected(at=NOON), InstanceLimitsChanged(messages_per_second=80, at=NOON)),
+        (
+            InstanceDisconnected(reason="logged out", at=NOON - timedelta(minutes=5)),
+            InstanceLimitsChanged(messages_per_second=20, at=NOON - timedelta(minutes=5)),
+        ),
+    ]
+    for events in told:
+        for event in events:
+            await on.tell(topics.INSTANCE_HEALTH, (number, event))
+        assert [tuple(row) for row in await on.rows(health)] == [("connected", 80)]
 
 
 async def test_a_disconnected_number_keeps_its_own_for_a_while(on: Bench) -> None:

@@ -77,6 +77,27 @@ async def test_a_session_stands_from_the_wish_until_its_gateway_says_connected(h
     assert await heeding.hear(configured(**wish, phone_number="551188887777")) == (None, [])
 
 
+async def test_what_a_gateway_tells_late_or_again_changes_nothing(heeding: Heeding) -> None:
+    def minutes_ago(minutes: int) -> datetime:
+        return NOON - timedelta(minutes=minutes)
+
+    lost = InstanceDisconnected(reason="logged out", at=minutes_ago(9))
+    await heeding.hear(configured())
+    assert await heeding.hear(InstanceConnected(at=minutes_ago(5))) == (None, [])
+    assert await heeding.hear(lost) == (None, []), "it came back since"
+    banned = InstanceBanned(reason="spam", at=minutes_ago(2))
+    assert (await heeding.hear(banned))[0] == "banned"
+    assert await heeding.hear(InstanceConnected(at=minutes_ago(5))) == ("banned", []), "told again"
+    assert (await heeding.hear(InstanceConnected(at=minutes_ago(1))))[0] is None
+
+
+async def test_a_gateway_whose_clock_is_ahead_is_believed_for_now_only(heeding: Heeding) -> None:
+    await heeding.hear(configured())
+    await heeding.hear(InstanceConnected(at=NOON + timedelta(hours=1)))
+    lost = InstanceDisconnected(reason="logged out", at=NOON)
+    assert (await heeding.hear(lost))[0] == "disconnected"
+
+
 async def test_a_number_without_a_session_needs_no_code(heeding: Heeding) -> None:
     await heeding.hear(configured(provider="meta_cloud"))
     assert await heeding.hear(configured(provider="meta_cloud", wanted="connected", wanted_version=1)) == (None, [])

@@ -142,10 +142,18 @@ async def test_a_plan_begins_once_is_slowed_by_its_signs_and_ends_with_its_confi
     await hear(ledger, configured(PLAN))
     await hear(ledger, configured(PLAN.model_copy(update={"growth": 2.0})))
     assert await told(ledger) == [(1, 50, None)]
+    await ledger.read(
+        "INSERT INTO instance (instance_id, account_id, config) VALUES ($1, $2, '{}') RETURNING 1 AS done",
+        NUMBER,
+        ACCOUNT,
+    )
     await ledger.read("UPDATE warm_up SET allowance = 200 RETURNING 1 AS done")
     await hear(ledger, InstanceLimitsChanged(quality="GREEN", at=NOON))
     await hear(ledger, InstanceLimitsChanged(quality="RED", at=NOON))
     await hear(ledger, InstanceLimitsChanged(quality="YELLOW", at=NOON))
+    late = InstanceLimitsChanged(quality="RED", at=NOON - timedelta(days=1))
+    await ledger.read("UPDATE warm_up SET slowed_by = NULL, cut = false RETURNING 1 AS done")
+    await hear(ledger, late)
     await hear(ledger, configured(None))
     await hear(ledger, configured(None))
     assert await told(ledger) == [(1, 50, None), (1, 100, "quality_red"), (1, None, None)]

@@ -1,5 +1,6 @@
 """One WhatsApp number on one provider: its configuration (compacted) and its health."""
 
+from collections.abc import Collection
 from typing import Literal
 from uuid import UUID
 
@@ -211,3 +212,36 @@ InstanceHealthEvent = (
     | WebhookLeftUnread
     | UnreadWebhookSettled
 )
+Connection = InstanceConnected | InstanceDisconnected | InstanceBanned | InstanceConnecting | QrCodeUpdated
+
+
+def kinds_of(event: InstanceHealthEvent) -> frozenset[str]:
+    """What an event is a word about. Gateways and providers tell late, in any order and again: of each kind the latest
+    word holds. Empty: each is of its own."""
+    match event:
+        case InstanceLimitsChanged():
+            said = {
+                "people": event.tier is not None or event.unique_per_24h is not None or event.unlimited,
+                "rate": event.messages_per_second is not None,
+                "quality": event.quality is not None,
+            }
+            return frozenset(kind for kind, is_said in said.items() if is_said)
+        case BreakerOpened() | BreakerClosed():
+            return frozenset({"breaker"})
+        case InstanceThrottled() | InstanceRateRestored():
+            return frozenset({"pace"})
+        case WarmUpChanged():
+            return frozenset({"warm_up"})
+        case _:
+            return frozenset({"connection"}) if isinstance(event, Connection) else frozenset()
+
+
+def newest_of(event: InstanceHealthEvent, newest: Collection[str]) -> InstanceHealthEvent | None:
+    """What is left of the event when only words of these kinds count; None if nothing is."""
+    if isinstance(event, InstanceLimitsChanged) and newest:
+        return event.model_copy(
+            update=({} if "people" in newest else {"tier": None, "unique_per_24h": None, "unlimited": False})
+            | ({} if "rate" in newest else {"messages_per_second": None})
+            | ({} if "quality" in newest else {"quality": None})
+        )
+    return event if kinds_of(event) <= set(newest) else None

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from datetime import datetime
 from importlib.resources import files
 from types import MappingProxyType
 from typing import Any
@@ -168,6 +169,27 @@ async def listen(dsn: str | SecretStr, channel: str, wake: asyncio.Event) -> Non
                 raise
             log.warning("listen_interrupted", channel=channel, error=type(error).__name__)
         await asyncio.sleep(_RECONNECT_S)
+
+
+async def hear_latest(
+    raw: asyncpg.Connection, table: str, where: str, kinds: Iterable[str], at: datetime, *keys: object
+) -> frozenset[str]:
+    """What others tell comes in any order and again: the table keeps in `words_at` (jsonb) when the last word of each
+    kind was said. Notes one of `at`; those of its kinds of which nothing later was heard. `where` finds the row by
+    `keys`, which are $3 and on; without such a row nothing was heard. Locks the row."""
+    row = await raw.fetchrow(
+        f"""
+        UPDATE {table} SET words_at = words_at || coalesce((
+          SELECT jsonb_object_agg(k, $2::timestamptz) FROM unnest($1::text[]) AS k
+          WHERE NOT coalesce((words_at ->> k)::timestamptz > $2, false)), '{{}}')
+        WHERE {where}
+        RETURNING ARRAY(SELECT k FROM unnest($1::text[]) AS k WHERE (words_at ->> k)::timestamptz = $2) AS heard
+        """,  # noqa: S608  from our own code only
+        list(kinds),
+        at,
+        *keys,
+    )
+    return frozenset(row["heard"]) if row is not None else frozenset()
 
 
 def migrate(owner_dsn: str | SecretStr, package: str, schema: str) -> None:

@@ -48,6 +48,8 @@ from contracts.instances import (
     UnreadWebhookSettled,
     WarmUpChanged,
     WebhookLeftUnread,
+    kinds_of,
+    newest_of,
 )
 from contracts.progress import (
     CampaignBlocked,
@@ -153,7 +155,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The row shows what was heard last; what changes the configuration goes through the instance's stream."""
+    """The row shows what was said last of each kind; what changes the configuration goes through the instance's
+    stream."""
 
     now: Callable[[], datetime]
 
@@ -166,6 +169,12 @@ class Health:
             if isinstance(event, WebhookLeftUnread | UnreadWebhookSettled):
                 await webhooks.note(connection, account_id, instance_id, event)
                 continue
+            if kinds := kinds_of(event):
+                at = min(event.at, record.envelope.time)  # a gateway's clock may be ahead
+                newest = await instance_store.heed(connection, account_id, instance_id, kinds, at)
+                if (left := newest_of(event, newest)) is None:
+                    continue
+                event = left
             columns = _columns(event) | trouble_of(event)
             await instance_store.note_health(connection, account_id, instance_id, columns, event.at)
             decide = _configuration_change(event)
@@ -201,7 +210,8 @@ def _columns(event: InstanceHealthEvent) -> dict[str, object]:
         case WarmUpChanged():
             return {"warming_up": event.model_dump_json(exclude={"at"})}
         case InstanceLimitsChanged():
-            return {"quality": event.quality} if event.quality else {"throttled_rate": None}
+            unthrottled = {} if event.messages_per_second is None else {"throttled_rate": None}
+            return unthrottled | ({"quality": event.quality} if event.quality else {})
         case AccountStandingChanged() | TemplateStatusChanged() | WebhookLeftUnread() | UnreadWebhookSettled():
             return {}  # what follows from it the sender tells: BreakerOpened, TemplateStopped
         case _:

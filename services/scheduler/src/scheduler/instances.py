@@ -8,7 +8,7 @@ from uuid import UUID
 import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.database import driver
+from chassis.database import driver, hear_latest
 from chassis.kafka import Received
 from contracts.instances import (
     BreakerClosed,
@@ -22,6 +22,8 @@ from contracts.instances import (
     InstanceThrottled,
     WarmUpChanged,
     WarmUpPlan,
+    kinds_of,
+    newest_of,
 )
 from scheduler.campaign.campaigns import account_of
 from scheduler.lane import lanes
@@ -44,9 +46,7 @@ _HEALTH = "UPDATE instance SET health = $2 WHERE instance_id = $1"
 ACCOUNT_DISABLED = "account_disabled"
 _REINSTATED = "UPDATE instance SET health = NULL WHERE instance_id = $1 AND health = $2"
 _THROTTLED = "UPDATE instance SET throttled_rate = $2 WHERE instance_id = $1"
-_DETECTED = (
-    "UPDATE instance SET detected_rate = coalesce($2, detected_rate), throttled_rate = NULL WHERE instance_id = $1"
-)
+_DETECTED = "UPDATE instance SET detected_rate = $2, throttled_rate = NULL WHERE instance_id = $1"
 _BLOCK = """
 UPDATE lane SET blocked_until = $2, blocked_by = $3 WHERE instance_id = $1
 """
@@ -84,7 +84,7 @@ class Instances:
         await lanes.lock(raw, owners)
         for one in batch:
             instance_id = UUID(one.envelope.subject)
-            await _apply(raw, instance_id, account_of(one), one.event)
+            await _apply(raw, instance_id, account_of(one), await _newest(raw, instance_id, one))
             if isinstance(one.event, InstanceConfigured) and one.event.warm_up is not None:
                 await raw.execute(_FIRST_DAY, instance_id, first_day(one.event.warm_up), one.envelope.time)
         await raw.execute(_STOPPED, list(owners))
@@ -94,6 +94,16 @@ class Instances:
 def first_day(plan: WarmUpPlan) -> int:
     """What the sender will tell of a number whose warm-up begins."""
     return max(1, min(plan.first_day, plan.full_per_day))
+
+
+async def _newest(raw: asyncpg.Connection, instance_id: UUID, record: Received) -> Any:
+    """What gateways tell late or again changes nothing; what the sender tells comes in its order."""
+    event = record.event
+    if not isinstance(event, InstanceConnected | InstanceDisconnected | InstanceBanned | InstanceLimitsChanged):
+        return event
+    at = min(event.at, record.envelope.time)  # a gateway's clock may be ahead
+    newest = await hear_latest(raw, "instance", "instance_id = $3", kinds_of(event), at, instance_id)
+    return newest_of(event, newest)
 
 
 async def _apply(raw: asyncpg.Connection, instance_id: UUID, account_id: UUID, event: Any) -> None:
@@ -123,7 +133,7 @@ async def _apply(raw: asyncpg.Connection, instance_id: UUID, account_id: UUID, e
             await raw.execute(_THROTTLED, instance_id, event.messages_per_second)
         case InstanceRateRestored():
             await raw.execute(_THROTTLED, instance_id, None)
-        case InstanceLimitsChanged():
+        case InstanceLimitsChanged() if event.messages_per_second is not None:
             await raw.execute(_DETECTED, instance_id, event.messages_per_second)
         case BreakerOpened():
             until = event.until or event.at + _UNTIL_A_PERSON_ACTS

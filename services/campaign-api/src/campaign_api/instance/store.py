@@ -1,6 +1,6 @@
 """SQL of instances as they stand now. Written with their events, and by the health consumer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, TypeAlias
 from uuid import UUID
@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.event_store import Recorded, Stream
 from campaign_api.instance.instance import Instance
-from chassis.database import driver
+from chassis.database import driver, hear_latest
 from contracts import codec
 from contracts.instances import InstanceConfigured
 from contracts.topics import INSTANCES
@@ -104,17 +104,25 @@ async def kinds(connection: AsyncConnection, ids: Sequence[UUID]) -> dict[UUID, 
     return {row["id"]: configuration_of(row) for row in rows}
 
 
+async def heed(
+    connection: AsyncConnection, account_id: UUID, instance_id: UUID, kinds: Collection[str], at: datetime
+) -> Collection[str]:
+    """Notes a word on the instance that was said at `at`; the kinds of which nothing later was heard."""
+    raw = await driver(connection)
+    return await hear_latest(raw, "instance", "account_id = $3 AND id = $4", kinds, at, account_id, instance_id)
+
+
 async def note_health(
     connection: AsyncConnection, account_id: UUID, instance_id: UUID, changes: Mapping[str, Any], at: datetime
 ) -> None:
-    """Columns by name; an older report than the last one changes nothing. Names come from our own code only."""
+    """Columns by name. Names come from our own code only."""
     names = sorted(changes)
-    assignments = ", ".join(f"{name} = ${index}" for index, name in enumerate(names, start=4))
+    assignments = "".join(f"{name} = ${index}, " for index, name in enumerate(names, start=4))
     if "trouble" in changes:
-        assignments += f", trouble_at = {'NULL' if changes['trouble'] is None else '$3'}"
+        assignments += f"trouble_at = {'NULL' if changes['trouble'] is None else '$3'}, "
     await (await driver(connection)).execute(
-        f"UPDATE instance SET {assignments}, last_event_at = $3"  # noqa: S608
-        " WHERE account_id = $1 AND id = $2 AND (last_event_at IS NULL OR last_event_at <= $3)",
+        f"UPDATE instance SET {assignments} last_event_at = greatest(last_event_at, $3)"  # noqa: S608
+        " WHERE account_id = $1 AND id = $2",
         account_id,
         instance_id,
         at,

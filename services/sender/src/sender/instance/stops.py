@@ -19,6 +19,7 @@ from contracts.instances import (
     InstanceDisconnected,
 )
 from contracts.topics import INSTANCE_HEALTH, SENDER
+from sender.instance.hearing import is_newest
 from sender.instance.instances import WEB_KINDS
 
 CONNECTING = "connecting"
@@ -68,6 +69,8 @@ async def heed(
 ) -> None:
     """In the transaction of the event's offset. What changes by it is told on instance-health."""
     raw, instance_id = await driver(connection), UUID(envelope.subject)
+    if not isinstance(event, InstanceConfigured) and not await is_newest(raw, envelope, event):
+        return
     match event:
         case InstanceConfigured():
             if envelope.account_id is None:

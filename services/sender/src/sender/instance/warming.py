@@ -11,6 +11,7 @@ from chassis.outbox import append
 from contracts.envelope import Envelope, Event
 from contracts.instances import InstanceConfigured, InstanceLimitsChanged, WarmUpChanged, WarmUpPlan
 from sender.instance import warm_up
+from sender.instance.hearing import is_newest
 from sender.instance.rests import health
 from sender.instance.warm_up import Day, Policy, Seen
 
@@ -48,8 +49,10 @@ async def heed(connection: AsyncConnection, envelope: Envelope, event: Event, po
         case InstanceConfigured() if envelope.account_id is not None:
             plan = None if event.deleted else event.warm_up
             await configure(connection, instance_id, envelope.account_id, plan, envelope.time, policy)
-        case InstanceLimitsChanged(quality=str(quality)) if quality in warm_up.POOR:
-            await slow(connection, instance_id, f"quality_{quality.lower()}", envelope.time, policy)
+        case InstanceLimitsChanged(quality=str(quality)):
+            word = InstanceLimitsChanged(quality=quality, at=event.at)
+            if await is_newest(await driver(connection), envelope, word) and quality in warm_up.POOR:
+                await slow(connection, instance_id, f"quality_{quality.lower()}", envelope.time, policy)
         case _:
             return
 

@@ -1,0 +1,12 @@
+"""When the provider last said something of each kind about a number: an older word that comes late changes nothing."""
+
+from alembic import op
+
+revision = "0012"
+down_revision = "0011"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE instance ADD COLUMN words_at jsonb NOT NULL DEFAULT '{}'")
