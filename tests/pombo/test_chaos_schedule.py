@@ -9,9 +9,22 @@ import pytest
 from pombo.backing.folders import repository_root
 from pombo.chaos import report, results, schedule
 from pombo.chaos.chaos import ChaosWishes, scenarios
-from pombo.chaos.faults import Cancel, Crash, Freeze, Kill, Pause, Poison, Provider, Stop, ambiguity_s, described
+from pombo.chaos.faults import (
+    Cancel,
+    Crash,
+    Freeze,
+    Kill,
+    Pause,
+    Poison,
+    Provider,
+    Stop,
+    ambiguity_allowed,
+    ambiguity_s,
+    described,
+)
 from pombo.chaos.links import Detours
 from pombo.chaos.results import Result
+from pombo.chaos.toxics import HalfOpen
 from pombo.marked import MarksMissing
 from pombo.stack import Service
 
@@ -194,3 +207,12 @@ def test_each_service_has_a_door_at_kafka_that_leads_back_to_its_proxy(tmp_path:
         assert (link.target_port, link.port) == (door.port, door.told_port)
     assert len({link.port for link in detours.links}) == len(detours.links) == 12
     assert {link.port for link in Detours(tmp_path).links} == {link.port for link in detours.links}
+
+
+def test_a_fault_explains_no_more_than_was_sent_in_its_time() -> None:
+    """600 messages in 20 seconds and one kill of the sender: 239 without an answer are not explained."""
+    sent_ns = [round(nth / 30 * 1e9) for nth in range(600)]
+    assert 14 <= ambiguity_allowed([Kill("sender")], sent_ns) <= 17
+    assert ambiguity_allowed([Kill("projections"), Pause(2.0)], sent_ns) == 0
+    assert ambiguity_allowed([Poison("provider", HalfOpen(), 60.0)], sent_ns) == 600
+    assert ambiguity_allowed([Kill("sender")], []) == 0

@@ -1,14 +1,15 @@
 """What can go wrong, as values: a schedule is made of them, `nemesis` does them, a result names them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
+from pombo.audit.windows import busiest
 from pombo.chaos.toxics import CutAfter, HalfOpen, Latency, Reset, SlowBytes, Toxic
 
 KAFKA, POSTGRES = "kafka", "postgres"
-# How long of a number's full rate one stop of the sender may leave without an answer: what was written down and had
-# not left (a batch), and what had left and was not answered (a slow answer).
+# How long of its sending one stop of the sender may leave without an answer: what was written down and had not left
+# (a batch), and what had left and was not answered (a slow answer).
 IN_FLIGHT_S = 0.5
 
 
@@ -104,7 +105,7 @@ def described(fault: Fault) -> str:
 
 
 def ambiguity_s(fault: Fault) -> float:
-    """Seconds of the numbers' full rate that the fault may leave without a readable answer at most."""
+    """Seconds of sending that the fault may leave without a readable answer at most."""
     match fault:
         case Kill("sender" | "postgres", _, times, _):
             return IN_FLIGHT_S * times
@@ -116,6 +117,12 @@ def ambiguity_s(fault: Fault) -> float:
             return for_s + IN_FLIGHT_S
         case _:
             return 0.0
+
+
+def ambiguity_allowed(faults: Iterable[Fault], sent_ns: Sequence[int]) -> int:
+    """How many attempts the faults may leave without a readable answer: for each as many as the run sent in its busiest
+    time of that length (`sent_ns`: sorted times of its sends), not what the numbers' limits would have let through."""
+    return sum(busiest(sent_ns, round(ambiguity_s(fault) * 1e9)) for fault in faults if ambiguity_s(fault))
 
 
 def _toxic(toxic: Toxic) -> str:

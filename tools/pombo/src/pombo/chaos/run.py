@@ -16,7 +16,7 @@ from pombo.audit.witness import read_witness
 from pombo.chaos import evidence
 from pombo.chaos.campaigns import Account, Started, start_campaign
 from pombo.chaos.event_log import EventLog
-from pombo.chaos.faults import ambiguity_s, described
+from pombo.chaos.faults import ambiguity_allowed, described
 from pombo.chaos.keeper import Keeper
 from pombo.chaos.nemesis import Nemesis
 from pombo.chaos.proxies import Proxies
@@ -136,7 +136,8 @@ def collect(
         compared = threads.submit(evidence.compare, system.stack)
         audit_log = threads.submit(evidence.audit_log, system.stack)
         crossed = evidence.crossings(owner, other.api, system.canary, campaigns[0], answers[0]["recipients"])
-    full_rate = sum(number.per_second for account in system.accounts for number in account.pool)
+    with folder.witness.open() as lines:
+        sent_ns = sorted(send.mono_ns for send in read_witness(lines).sends)
     words = [account.word for account in system.accounts]
     facts = stores | {
         "compared": compared.result(),
@@ -144,7 +145,7 @@ def collect(
         "calls_between_accounts": crossed.found,
         "audit_log": audit_log.result(),
         "leaks": evidence.leaks(system.stack.folder.logs, words, system.log_places),
-        "ambiguity_allowed": round(full_rate * sum(ambiguity_s(fault) for fault in scenario.faults)),
+        "ambiguity_allowed": ambiguity_allowed(scenario.faults, sent_ns),
         "recovery": asdict(recovery),
         "rss_mib": system.keeper.rss_mib(),
     }
