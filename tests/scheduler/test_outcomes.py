@@ -11,7 +11,7 @@ from contracts.campaigns import (
     CampaignResumed,
 )
 from contracts.operations import DeadLettersRequeued, UnresolvedDecided
-from contracts.progress import CampaignDrained, DispatchesChanged
+from contracts.progress import CampaignDrained, DeadLettersTaken, DispatchesChanged
 from scheduler_parts import (
     ACCOUNT,
     AT_ONCE,
@@ -142,6 +142,23 @@ async def test_a_person_may_accept_a_possible_duplicate(on: Bench) -> None:
     told = [change for _, event in await on.events(DispatchesChanged) for change in event.changes]  # type: ignore[attr-defined]
     assert (told[-1].state, told[-1].attempt, told[-1].may_duplicate) == ("accepted", 2, True)
     assert not any(change.may_duplicate for change in told if change.attempt == 1), "not before it is sent again"
+
+
+async def test_one_that_is_sent_again_has_its_ended_campaign_run_on(on: Bench) -> None:
+    instance_id = await add_instance(on)
+    campaign = await start_campaign(on, definition([instance_id]), 1)
+    (out,) = await on.turn()
+    await on.tell(topics.MESSAGE_SENT, ambiguous(out, instance_id), resolved(out, instance_id, "unresolved"))
+    await on.turn()
+    await on.tell(topics.CAMPAIGNS, (campaign, CampaignCompleted(run_epoch=1)))
+    order = UnresolvedDecided(dispatch_id=out.dispatch_id, decision="send_again", by=uuid4())
+    await on.tell(topics.OPERATIONS, (ACCOUNT, order))
+    assert await on.turn() == []
+    taken = [event for key, event in await on.events(DeadLettersTaken)]
+    assert taken == [DeadLettersTaken(run_epoch=1, count=1, by=order.by)]
+    await on.tell(topics.CAMPAIGNS, (campaign, CampaignResumed(run_epoch=2)))
+    (again,) = await on.turn()
+    assert (again.attempt, again.run_epoch, again.may_duplicate) == (2, 2, True)
 
 
 async def test_outcomes_in_any_order_and_repeated_keep_the_counts_exact(on: Bench) -> None:

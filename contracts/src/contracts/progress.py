@@ -124,7 +124,8 @@ class DeadLettersPreviewed(Event):
 
 
 class DeadLettersTaken(Event):
-    """From the scheduler: dead letters of this run wait again, so a campaign that has ended runs on."""
+    """From the scheduler: dead letters of this run, or one that a person has sent again, wait again, so a campaign that
+    has ended runs on."""
 
     run_epoch: int
     count: int

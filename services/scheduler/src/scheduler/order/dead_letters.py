@@ -8,6 +8,7 @@ import asyncpg
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.database import driver
+from chassis.kafka import Outgoing
 from chassis.outbox import append
 from contracts.operations import DeadLettersCleared, DeadLettersPreviewRequested, DeadLettersRequeued
 from contracts.progress import DeadLetterGroup, DeadLettersPreviewed, DeadLettersTaken
@@ -104,10 +105,17 @@ class DeadLetters:
         changed = await chores.requeue(raw, rows, len(run.definition.steps))
         await report_rows(connection, changed, now)
         if changed:
-            first = changed[0]
-            taken = DeadLettersTaken(run_epoch=run.run_epoch, count=len(rows), by=order.by)
-            kind = f"dead_letters_taken:{first['dispatch_id']}:{first['version']}"
-            await append(connection, [progress(run.campaign_id, run.account_id, taken, kind=kind, now=now)])
+            first = changed[0]["dispatch_id"], changed[0]["version"]
+            await append(connection, [tell_taken(run, *first, count=len(rows), by=order.by, now=now)])
+
+
+def tell_taken(
+    run: CampaignRun, dispatch_id: UUID, version: int, *, count: int, by: UUID | None, now: datetime
+) -> Outgoing:
+    """That messages which had ended wait again, from this version of the first of them on."""
+    taken = DeadLettersTaken(run_epoch=run.run_epoch, count=count, by=by)
+    kind = f"dead_letters_taken:{dispatch_id}:{version}"
+    return progress(run.campaign_id, run.account_id, taken, kind=kind, now=now)
 
 
 def _given(account_id: UUID, asked: Filter) -> tuple[Any, ...]:

@@ -31,7 +31,7 @@ from scheduler.dispatch.reports import progress, report
 from scheduler.lane import lanes
 from scheduler.lane.explanations import Explanations
 from scheduler.order import holds
-from scheduler.order.dead_letters import DeadLetters
+from scheduler.order.dead_letters import DeadLetters, tell_taken
 from scheduler.plan.previews import Previews
 from scheduler.signals import Stage
 
@@ -99,6 +99,12 @@ class Operations:
         followers = await follow(raw, [one], runs) if one.changed else []
         now: datetime = await raw.fetchval("SELECT statement_timestamp()")
         await report(connection, await change_rows(raw, [one] if one.changed else [], followers), now)
+        if decision == "send_again" and one.changed:  # the campaign may have ended meanwhile: it runs on with this one
+            taken = [
+                tell_taken(run, event.dispatch_id, one.row["version"] + 1, count=1, by=event.by, now=now)
+                for run in runs.values()
+            ]
+            await append(connection, taken)
         self._stage.wake_campaigns(campaigns)
 
     async def _answer(
