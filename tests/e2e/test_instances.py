@@ -133,10 +133,12 @@ def test_wrong_credentials_stop_a_number_until_they_are_put_right(town: Town) ->
     )
     assert (stopped["breaker"], stopped["breaker_until"]) == ("credentials", None)
     assert town.wait_reason(campaign_id, "instance_blocked")["detail"] == "breaker: credentials"
-    assert town.campaign(campaign_id)["status"] == "running"
-    assert town.statistics(campaign_id)["sent_count"] == 0
+    town.wait_figures(campaign_id, status="failed", sent_count=0)
+    failed = town.campaign(campaign_id)
+    assert (failed["failure_reason"], failed["failure_detail"]) == ("credentials_refused", "credentials")
 
     town.api.patch(f"/api/instances/{instance_id}", json={"credentials": {"access_token": token}})
+    town.api.put(f"/api/campaigns/{campaign_id}/resume")
     town.wait_figures(campaign_id, status="completed", delivered=3, failed_count=0)
     assert town.api.get(f"/api/instances/{instance_id}")["breaker"] is None
 

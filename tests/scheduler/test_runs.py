@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -15,7 +16,7 @@ from contracts.campaigns import (
     CampaignResumed,
     CampaignScheduled,
 )
-from contracts.instances import InstanceBanned
+from contracts.instances import BreakerOpened, InstanceBanned
 from contracts.progress import CampaignBlocked, CampaignDrained, CampaignDue
 from scheduler_parts import (
     AT_ONCE,
@@ -104,6 +105,31 @@ async def test_a_run_without_a_usable_instance_is_reported_once(on: Bench) -> No
         await on.sweep()
     blocked = await on.events(CampaignBlocked)
     assert blocked == [(str(campaign), CampaignBlocked(run_epoch=1, reason="no_usable_instance", detail="banned"))]
+
+
+@pytest.mark.parametrize(
+    ("told", "reason", "detail"),
+    [
+        (["credentials", "permission"], "credentials_refused", "credentials, permission"),
+        (["credentials", "payment"], "no_usable_instance", "credentials, payment"),
+        (["credentials", "connecting"], None, ""),  # a person is at it
+        (["credentials", None], None, ""),  # the other number goes on
+    ],
+)
+async def test_a_run_whose_numbers_a_provider_refuses_until_a_person_acts_is_reported(
+    on: Bench, told: list[str | None], reason: Any, detail: str
+) -> None:
+    pool = [await add_instance(on) for _ in told]
+    campaign = await start_campaign(on, definition(pool), 5)
+    now = datetime.now(UTC)
+    for instance_id, why in zip(pool, told, strict=True):
+        if why is not None:
+            await on.tell(topics.INSTANCE_HEALTH, (instance_id, BreakerOpened(reason=why, until=None, at=now)))
+    for _ in range(4):
+        await on.sweep()
+    blocked = await on.events(CampaignBlocked)
+    expected = [] if reason is None else [CampaignBlocked(run_epoch=1, reason=reason, detail=detail)]
+    assert blocked == [(str(campaign), one) for one in expected]
 
 
 async def test_a_scheduled_campaign_is_reported_due_once(on: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from datetime import timedelta
+from typing import Literal
 from uuid import UUID
 
 from chassis.database import Database, driver
@@ -36,9 +37,15 @@ WHERE c.status = 'running' AND c.status NOT IN ('completed', 'cancelled', 'delet
     AND c.blocked_epoch < c.run_epoch AND NOT c.drained
 ORDER BY c.campaign_id FOR UPDATE SKIP LOCKED
 """
+# `refused`: what the sender was told of the number, until a person acts. While its session is made it is not given up.
 _INSTANCES = """
-SELECT instance_id, account_id, deleted, is_active, status, health FROM instance WHERE account_id = ANY($1::uuid[])
+SELECT i.instance_id, i.account_id, i.deleted, i.is_active, i.status, i.health,
+    CASE WHEN l.blocked_until > statement_timestamp() + interval '1 year' AND l.blocked_by LIKE 'breaker: %'
+        THEN nullif(substr(l.blocked_by, length('breaker: ') + 1), 'connecting') END AS refused
+FROM instance i LEFT JOIN lane l ON l.instance_id = i.instance_id AND l.account_id = i.account_id
+WHERE i.account_id = ANY($1::uuid[])
 """
+CREDENTIALS = frozenset({"credentials", "credentials_unreadable", "permission", "client_token_missing"})
 _SINCE = "UPDATE campaign SET blocked_since = $2 WHERE campaign_id = $1"
 _BLOCKED = "UPDATE campaign SET blocked_epoch = run_epoch, blocked_since = NULL WHERE campaign_id = $1"
 
@@ -85,7 +92,7 @@ class Drains:
             if not runs:
                 return 0
             known = await raw.fetch(_INSTANCES, list({row["account_id"] for row in runs}))
-            reasons = {row["instance_id"]: lanes.why_stopped(row) for row in known}
+            reasons = {row["instance_id"]: lanes.why_stopped(row) or row["refused"] for row in known}
             for run in runs:
                 own = [row["instance_id"] for row in known if row["account_id"] == run["account_id"]]
                 pool = run["pool"] or own
@@ -95,8 +102,7 @@ class Drains:
                 elif run["blocked_since"] is None:
                     await raw.execute(_SINCE, run["campaign_id"], run["now"])
                 elif run["grace_over"]:
-                    detail = ", ".join(sorted({str(reasons.get(each, "unknown")) for each in pool}))
-                    event = CampaignBlocked(run_epoch=run["run_epoch"], reason="no_usable_instance", detail=detail)
+                    event = _blocked(run["run_epoch"], {str(reasons.get(each, "unknown")) for each in pool})
                     kind = f"blocked:{run['run_epoch']}"
                     await raw.execute(_BLOCKED, run["campaign_id"])
                     await append(
@@ -104,3 +110,10 @@ class Drains:
                     )
                     count += 1
         return count
+
+
+def _blocked(run_epoch: int, reasons: Collection[str]) -> CampaignBlocked:
+    refused = bool(reasons) and CREDENTIALS.issuperset(reasons)
+    reason: Literal["credentials_refused", "no_usable_instance"]
+    reason = "credentials_refused" if refused else "no_usable_instance"
+    return CampaignBlocked(run_epoch=run_epoch, reason=reason, detail=", ".join(sorted(reasons)))
