@@ -86,6 +86,29 @@ async def test_a_preview_is_the_schedulers_answer_and_orders_nothing(api_databas
         assert kinds == {DeadLettersPreviewRequested}
 
 
+async def test_a_restricted_operator_previews_their_own_campaigns_only(api_database: Database) -> None:
+    async with bench(api_database, answer_wait_s=20.0) as api:
+        ana = await api.admin()
+        restrict = "UPDATE account SET operators_restricted = true WHERE account_id = $1 RETURNING 1"
+        await api.rows(restrict, ana.account_id)
+        operator = await api.colleague(ana, "operator")
+        own = (await operator.client.post("/api/campaigns", json={"name": "minha"})).json()["id"]
+        others = (await ana.client.post("/api/campaigns", json={"name": "dela"})).json()["id"]
+        groups = tuple(
+            DeadLetterGroup(campaign_id=UUID(one), instance_id=uuid4(), reason="x", fate="released", count=count)
+            for one, count in ((own, 2), (others, 5))
+        )
+
+        async def answer() -> None:
+            while not (asked := await _asked(api, ana.account_id)):
+                await asyncio.sleep(0.02)
+            told = DeadLettersPreviewed(request_id=asked[0].request_id, groups=groups, again=7)
+            await report(api, ana, own, told)
+
+        shown, _ = await asyncio.gather(operator.client.post(PREVIEW, json={}), answer())
+        assert shown.json() == {"groups": [groups[0].model_dump(mode="json")], "again": 2}
+
+
 async def _asked(api: Bench, account_id: UUID) -> list[DeadLettersPreviewRequested]:
     return [event for _, _, event in await api.outbox(account_id) if isinstance(event, DeadLettersPreviewRequested)]
 

@@ -140,3 +140,28 @@ async def test_an_operator_does_not_see_conversations_of_others(filled: Database
         assert await phones("operator", view, column) == {"551199", "551177"}
         assert await phones("supervisor", view, column) == {"551199", "551188", "551177"}
     await web.close()
+
+
+async def test_a_restricted_operator_sees_no_message_of_another_persons_campaign(
+    filled: Database, admin: asyncpg.Connection
+) -> None:
+    row = await admin.fetchrow(
+        "SELECT c.account_id, c.owner_id, c.id FROM projections_g1.campaign c WHERE c.owner_id IS NOT NULL"
+        " AND EXISTS (SELECT FROM projections_g1.dispatch d WHERE d.account_id = c.account_id AND d.subject_id = c.id)"
+    )
+    assert row is not None
+    web = await asyncpg.connect(filled.roles["campaign_api_web"], server_settings={"search_path": "projections_g1"})
+
+    async def count(user: UUID, own_only: str) -> int:
+        settings = {"account_id": row["account_id"], "user_id": user, "role": "operator", "own_only": own_only}
+        async with web.transaction():
+            for name, value in settings.items():
+                await web.execute("SELECT set_config($1, $2, true)", f"app.{name}", str(value))
+            found: int = await web.fetchval("SELECT count(*) FROM dispatch WHERE subject_id = $1", row["id"])
+            return found
+
+    everything = await count(uuid4(), "")
+    assert everything > 0
+    assert await count(row["owner_id"], "true") == everything
+    assert await count(uuid4(), "true") == 0
+    await web.close()

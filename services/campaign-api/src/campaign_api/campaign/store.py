@@ -1,6 +1,6 @@
 """SQL of campaigns as they stand now (written with their events) and of their audiences."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from datetime import datetime
 from typing import TypeAlias
 from uuid import UUID
@@ -70,6 +70,13 @@ async def one(connection: AsyncConnection, campaign_id: UUID) -> Row | None:
         f"SELECT {_COLUMNS} FROM campaign c WHERE id = $1 AND status <> 'deleted'",  # noqa: S608  our own columns
         campaign_id,
     )
+
+
+async def seen(connection: AsyncConnection, campaign_ids: Collection[UUID]) -> frozenset[UUID]:
+    """Those of them that whoever asks may see."""
+    raw = await driver(connection)
+    rows = await raw.fetch("SELECT id FROM campaign WHERE id = ANY($1::uuid[])", list(campaign_ids))
+    return frozenset(row["id"] for row in rows)
 
 
 async def status(connection: AsyncConnection, campaign_id: UUID) -> str | None:

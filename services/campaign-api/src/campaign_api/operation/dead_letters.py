@@ -2,11 +2,12 @@
 
 from fastapi import APIRouter
 
+from campaign_api.campaign import store as campaigns
 from campaign_api.campaign.campaign import Campaign
 from campaign_api.campaign.checking import wait_for_answer
 from campaign_api.door.idempotency import IdempotentRoute
-from campaign_api.door.parts import Here, NewId
-from campaign_api.door.principal import Operator
+from campaign_api.door.parts import Here, NewId, Parts
+from campaign_api.door.principal import Operator, Principal
 from campaign_api.door.problems import Problem, responses
 from campaign_api.operation import models, orders, webhooks
 from contracts.campaigns import CampaignEvent, CampaignResumed
@@ -29,7 +30,17 @@ async def preview(
     data = await wait_for_answer(parts, principal, request_id)
     if data is None:
         raise Problem(504, "The scheduler did not answer in time: try again")
-    return models.DeadLetterPreview(groups=data["groups"], again=data["again"])
+    found = models.DeadLetterPreview(groups=data["groups"], again=data["again"])
+    return await _own(parts, principal, found) if principal.own_only else found
+
+
+async def _own(parts: Parts, principal: Principal, found: models.DeadLetterPreview) -> models.DeadLetterPreview:
+    """Of the campaigns that the operator may see: the scheduler answers for the whole account."""
+    async with parts.web.transaction(account_id=principal.account_id, session=principal.session) as connection:
+        seen = await campaigns.seen(connection, [group.campaign_id for group in found.groups if group.campaign_id])
+    groups = [group for group in found.groups if group.campaign_id in seen]
+    again = sum(group.count for group in groups if group.fate not in ("cancelled", "final"))
+    return models.DeadLetterPreview(groups=groups, again=again)
 
 
 async def _of_webhooks(body: models.DeadLetterFilter, principal: Operator, parts: Here) -> models.DeadLetterPreview:
