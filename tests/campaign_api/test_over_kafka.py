@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,6 +14,8 @@ from aiokafka import AIOKafkaConsumer
 
 from backing import Templates
 from campaign_api.app import build
+from campaign_api.door.principal import Principal
+from campaign_api.live.http import _stream as stream_of
 from campaign_parts import Bench, Person, migrate_campaign_api, settings_for
 from chassis.kafka import Producer, ensure_topics, outgoing, received
 from chassis.lifecycle import utc_now
@@ -165,6 +167,32 @@ async def test_live_changes_are_the_accounts_own_and_resumable(running: Running)
         async with client.stream("GET", "/api/events", headers={"Last-Event-ID": last_id}) as stream:
             _, data = await next_event(stream.aiter_lines())
             assert data["id"] == str(second)
+
+
+@pytest.mark.parametrize("last_id", ["0.999999999", "no id of ours", "1.5.2"])
+async def test_whoever_cannot_be_told_what_was_missed_is_told_to_load_anew(running: Running, last_id: str) -> None:
+    ana = await person(running)
+    headers = {"authorization": ana.client.headers["authorization"], "Last-Event-ID": last_id}
+    async with (
+        httpx.AsyncClient(base_url=running.url, headers=headers, timeout=30) as client,
+        client.stream("GET", "/api/events") as stream,
+        asyncio.timeout(20),
+    ):
+        async for line in stream.aiter_lines():
+            if line.startswith("event: "):
+                assert line == "event: reload"
+                return
+    raise AssertionError("the stream ended")
+
+
+async def test_a_stream_ends_when_its_token_would(running: Running) -> None:
+    ana = await person(running)
+    short = running.bench.application.parts.settings.model_copy(update={"access_token_s": 1})
+    parts = replace(running.bench.application.parts, settings=short)
+    principal = Principal(ana.account_id, ana.user_id, "admin", "user")
+    async with asyncio.timeout(20):
+        told = [part async for part in stream_of(parts, principal, None)]
+    assert told[0] == b"retry: 2000\n\n"
 
 
 async def next_event(lines: AsyncIterator[str]) -> tuple[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 from uuid import UUID
 
@@ -33,6 +34,10 @@ class Notice:
     change: ViewChanged
 
 
+class Missed(Exception):
+    """What came after the id is not all there any more, or the id is none of ours: only the view itself tells."""
+
+
 @dataclass(slots=True, eq=False)
 class Listener:
     notices: asyncio.Queue[Notice] = field(default_factory=lambda: asyncio.Queue(QUEUE_MAX))
@@ -57,17 +62,21 @@ class Feed:
                 del self._listeners[account_id]
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Reads from now on; waits out Kafka. What was missed meanwhile, a connection asks for by its last id."""
+        """Reads from now on; waits out Kafka, after which every connection is told that it missed something."""
+        interrupted = False
         while not stopping.is_set():
             consumer = AIOKafkaConsumer(
                 CHANGES.name, bootstrap_servers=self.settings.bootstrap, group_id=None, auto_offset_reset="latest"
             )
             try:
                 await consumer.start()
+                for listener in chain.from_iterable(self._listeners.values()) if interrupted else ():
+                    listener.overrun = True
                 while not stopping.is_set():
                     for records in (await consumer.getmany(timeout_ms=POLL_MS)).values():
                         self._hand_out(records)
             except (KafkaError, OSError) as error:
+                interrupted = True
                 log.warning("live_feed_interrupted", error=type(error).__name__)
                 await pause(stopping, 1.0)
             finally:
@@ -87,13 +96,10 @@ class Feed:
                     listener.overrun = True
 
     async def since(self, account_id: UUID, last_id: str) -> AsyncIterator[Notice]:
-        """What came after `last_id`, of this account only; nothing if the id is not one of ours.
-
-        Raises KafkaError, TimeoutError.
-        """
+        """What came after `last_id`, of this account only. Raises Missed, KafkaError, TimeoutError."""
         place = _place(last_id)
         if place is None:
-            return
+            raise Missed
         partition, offset = TopicPartition(CHANGES.name, place[0]), place[1]
         consumer = AIOKafkaConsumer(bootstrap_servers=self.settings.bootstrap, group_id=None)
         await consumer.start()
@@ -102,8 +108,9 @@ class Feed:
             async with asyncio.timeout(ANSWER_S):  # a partition that does not exist is asked for again and again
                 end = (await consumer.end_offsets([partition]))[partition]
                 first = (await consumer.beginning_offsets([partition]))[partition]
-            begin = max(first, offset + 1, end - REPLAY_MAX)
-            consumer.seek(partition, begin)
+            if not max(first, end - REPLAY_MAX) <= offset + 1 <= end:
+                raise Missed
+            consumer.seek(partition, offset + 1)
             while await consumer.position(partition) < end:
                 for records in (await consumer.getmany(partition, timeout_ms=POLL_MS)).values():
                     for record in records:

@@ -1,6 +1,7 @@
 """Server-sent events: `GET /api/events`, resumable by `Last-Event-ID`."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
@@ -12,9 +13,10 @@ from fastapi.responses import StreamingResponse
 from campaign_api.door.parts import Here, Parts
 from campaign_api.door.principal import Operator, Principal
 from campaign_api.door.problems import responses
-from campaign_api.live.feed import Notice
+from campaign_api.live.feed import Missed, Notice
 
 HEARTBEAT_S = 15.0
+RELOAD = b"event: reload\ndata: {}\n\n"
 router = APIRouter(prefix="/api", tags=["live"])
 
 
@@ -32,7 +34,8 @@ async def events(
 ) -> EventStream:
     """Changes of campaigns, conversations, messages, instances and contacts of the account, as they happen.
 
-    After `reload` something was missed: load the view anew.
+    After `reload` something was missed: load the view anew. The stream ends after as long as an access token is valid:
+    whoever may still see goes on with the next one and `Last-Event-ID`.
     """
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return EventStream(_stream(parts, principal, last_event_id), headers=headers)
@@ -46,11 +49,12 @@ async def _stream(parts: Parts, principal: Principal, last_id: str | None) -> As
             try:
                 async for notice in parts.feed.since(principal.account_id, last_id):
                     yield _event(notice)
-            except (KafkaError, OSError):
-                yield b"event: reload\ndata: {}\n\n"
-        while not parts.stopping.is_set():
+            except (Missed, KafkaError, OSError):
+                yield RELOAD
+        ends_s = time.monotonic() + parts.settings.access_token_s
+        while not parts.stopping.is_set() and time.monotonic() < ends_s:
             if listener.overrun:
-                yield b"event: reload\ndata: {}\n\n"
+                yield RELOAD
                 listener.overrun = False
             try:
                 notice = await asyncio.wait_for(listener.notices.get(), min(HEARTBEAT_S, 1.0))
