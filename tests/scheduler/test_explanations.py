@@ -210,6 +210,23 @@ async def test_a_lost_number_counts_as_what_the_others_of_the_pool_will_send(on:
 
 
 @pytest.mark.postgres
+async def test_a_limit_of_a_day_is_shared_by_all_numbers_of_the_campaign(on: Bench) -> None:
+    """Two numbers, 40 people, 10 a day: what one of them has left goes over four days, not over two."""
+    pool = [await add_instance(on, rate=10) for _ in range(2)]
+    policy = AT_ONCE.model_copy(update={"daily_limit": 10, "time_zone": "UTC"})
+    await start_campaign(on, definition(pool, policy=policy), 40)
+    await on.turn()
+    answer = await explained(on, instance_id=pool[0])
+    assert answer.estimated_end is not None
+    assert timedelta(days=2) < answer.estimated_end - datetime.now(UTC) <= timedelta(days=4)
+
+
+@pytest.mark.postgres
+async def test_a_campaign_that_the_scheduler_has_not_heard_of_is_said_to_be_unknown(on: Bench) -> None:
+    assert reasons(await explained(on, campaign_id=uuid4())) == [("campaign", "unknown")]
+
+
+@pytest.mark.postgres
 async def test_the_24_hour_limit_that_the_asker_knows_is_in_the_end(on: Bench) -> None:
     instance_id = await add_instance(on, rate=10)
     campaign = await start_campaign(on, definition([instance_id]), 100)

@@ -9,6 +9,7 @@ from campaign_api.explanation.models import Reason, Teller
 _FIELDS = ("scope", "reason", "until", "since", "detail", "count", "limit", "campaign_id", "instance_id")
 # Another service's word for the same, which says less: not shown where the first one is.
 _SAID_BY = {
+    "unknown": ("campaign_not_running",),
     "gate_closed": ("campaign_not_running",),
     "sender_stopped": ("instance_stopped", "instance_blocked"),
     "with_sender": ("under_way",),

@@ -65,7 +65,7 @@ _TEXTS = {
     "attempt_ambiguous": "Nobody knows yet whether it was sent ({detail}): evidence is awaited{since}.",
     "attempt_unresolved": "Nobody could find out whether it was sent ({detail}). Decide: was it sent, send it again,"
     " or give up.",
-    "unknown": "The scheduler does not know it.",
+    "unknown": "The scheduler does not know it (yet): what was ordered last has not reached it.",
     "scheduler_silent": "The scheduler did not answer in time: it is down or far behind, and nothing new is released.",
     "scheduler_behind": "The scheduler is {count} s behind with what people ask.",
     "sender_silent": "The sender did not answer in time: it is down or far behind, and nothing leaves.",

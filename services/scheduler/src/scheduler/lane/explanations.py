@@ -1,6 +1,7 @@
 """Why something waits and until when: the same pure rules as the engine asks, in plain words for other services."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,7 +16,7 @@ from scheduler.lane.pacing import Wait
 from scheduler.plan.forecast import LaneOutlook, RunOutlook, foresee
 from scheduler.rows import Row
 
-_LINES_OF_CAMPAIGN = "SELECT instance_id FROM line WHERE account_id = $1 AND campaign_id = $2"
+_LINES_OF_CAMPAIGNS = "SELECT instance_id FROM line WHERE account_id = $1 AND campaign_id = ANY($2::uuid[])"
 _DISPATCH = """
 SELECT dispatch_id, campaign_id, instance_id, state, waits, reason, due_at, attempt, awaiting, released_at, place
 FROM dispatch WHERE account_id = $1 AND dispatch_id = $2
@@ -53,12 +54,11 @@ class Explanations:
     async def _of_campaign(
         self, raw: asyncpg.Connection, account_id: UUID, request: ExplainRequested, campaign_id: UUID, now: datetime
     ) -> LaneExplained:
-        lines = await raw.fetch(_LINES_OF_CAMPAIGN, account_id, campaign_id)
-        instance_ids = {row["instance_id"] for row in lines} | set(request.instance_ids)
+        instance_ids = await self._numbers_of(raw, account_id, [campaign_id]) | set(request.instance_ids)
         situation = await self._outlooks.load(raw, account_id, [campaign_id], instance_ids, now)
         reasons: list[Reason] = []
-        if campaign_id not in situation.states:
-            return LaneExplained(request_id=request.request_id, reasons=())
+        if campaign_id not in situation.states:  # we have not read yet that it was started, or have let go of it
+            return LaneExplained(request_id=request.request_id, reasons=(_named("campaign", "unknown"),))
         found = await self._outlooks.count_open(raw, campaign_id, now)
         reasons += _of_plan(situation.run_rows[campaign_id])
         reasons += self._of_run(situation, campaign_id)
@@ -87,10 +87,10 @@ class Explanations:
         reasons = self._of_lane(situation, request.instance_id)
         for campaign_id in sorted(situation.states):
             reasons += self._of_run(situation, campaign_id)
+        situation = await self._with_all_numbers(raw, account_id, situation)
         runs, lanes = await self._outlooks.outlook(raw, situation, request.people_written)
         lane = lanes[request.instance_id]
-        ends = foresee(runs, [lane], now)
-        busy = [ends[campaign_id] for campaign_id in lane.waiting]
+        busy = [_turn(runs, lanes, each, request.instance_id, lane.waiting[each], None, now) for each in lane.waiting]
         return LaneExplained(
             request_id=request.request_id,
             reasons=tuple(reasons),
@@ -119,9 +119,23 @@ class Explanations:
             reasons += self._of_lane(situation, instance_id)
         end = None
         if row["waits"] in (None, "time") and campaign_id in situation.runs and instance_id in situation.lanes:
+            situation = await self._with_all_numbers(raw, account_id, situation)
             runs, lanes = await self._outlooks.outlook(raw, situation, request.people_written)
-            end = _turn(runs, lanes, campaign_id, instance_id, ahead, row["due_at"], now)
+            end = _turn(runs, lanes, campaign_id, instance_id, ahead + 1, row["due_at"], now)
         return LaneExplained(request_id=request.request_id, reasons=tuple(reasons), estimated_end=end)
+
+    async def _numbers_of(self, raw: asyncpg.Connection, account_id: UUID, campaigns: Sequence[UUID]) -> set[UUID]:
+        return {row["instance_id"] for row in await raw.fetch(_LINES_OF_CAMPAIGNS, account_id, campaigns)}
+
+    async def _with_all_numbers(self, raw: asyncpg.Connection, account_id: UUID, situation: Situation) -> Situation:
+        """All numbers of a campaign use up its limit of a day."""
+        limited = [each for each, run in situation.states.items() if run.policy.daily_limit is not None]
+        numbers = await self._numbers_of(raw, account_id, limited) if limited else set[UUID]()
+        if numbers <= situation.lanes.keys():
+            return situation
+        return await self._outlooks.load(
+            raw, account_id, situation.states, numbers | set(situation.lanes), situation.now
+        )
 
     def _of_run(self, situation: Situation, campaign_id: UUID) -> list[Reason]:
         state = situation.states[campaign_id]
@@ -158,23 +172,25 @@ def _turn(
     lanes: Mapping[UUID, LaneOutlook],
     campaign_id: UUID,
     instance_id: UUID,
-    ahead: int,
+    count: float,
     due_at: datetime | None,
     now: datetime,
 ) -> datetime | None:
-    """When a dispatch leaves: as if its campaign ended with it in this lane."""
+    """When the campaign's next `count` messages in this lane have left: as if it ended with them, and as if this lane
+    had its share by pace of the campaign's limit of a day."""
     if campaign_id not in runs:
         return None
     lane, own = lanes[instance_id], runs[campaign_id]
-    until = LaneOutlook(
-        lane.rate,
-        {**lane.waiting, campaign_id: ahead + 1},
-        lane.usable,
-        lane.ready_at,
-        lane.sent_since_rest,
-        lane.quota,
-    )
-    alone = RunOutlook(own.account_id, own.policy, own.held, own.used_today, due_at, own.steps)
+    others = [
+        one.rate for each, one in lanes.items() if each != instance_id and one.usable and one.waiting.get(campaign_id)
+    ]
+    share = lane.rate / (lane.rate + sum(others)) if others else 1.0
+    policy, used = own.policy, own.used_today
+    if policy.daily_limit is not None:
+        used = round(used * share)
+        policy = policy.model_copy(update={"daily_limit": max(1, round(policy.daily_limit * share))})
+    alone = RunOutlook(own.account_id, policy, own.held, used, due_at, own.steps)
+    until = replace(lane, waiting={**lane.waiting, campaign_id: count})
     return foresee({**runs, campaign_id: alone}, [until], now)[campaign_id]
 
 
