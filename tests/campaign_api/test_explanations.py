@@ -15,12 +15,14 @@ import pytest
 
 from campaign_api.consumers import Progress
 from campaign_api.explanation import sentences
+from campaign_api.explanation.facts import share_quotas
 from campaign_api.explanation.merging import merge, read
 from campaign_api.explanation.models import Reason
 from campaign_api.explanation.sentences import Words, sentence, summed_up
 from campaign_parts import Bench, Person, heard
 from contracts import ids
 from contracts.campaigns import CampaignCreated
+from contracts.instances import InstanceConfigured, Limits
 from contracts.messages import ReturnReason
 from contracts.operations import ExplainRequested
 from contracts.progress import LaneExplained, SendingExplained
@@ -229,3 +231,18 @@ async def _queued(database: Database, account_id: UUID, campaign_id: UUID, recip
     finally:
         await connection.close()
     return dispatch_id
+
+
+def test_numbers_of_one_portfolio_share_the_smallest_limit_of_people() -> None:
+    def number(portfolio: str | None, limit: int | None) -> InstanceConfigured:
+        limits = Limits(unique_per_24h=limit)
+        return InstanceConfigured(name="n", provider="meta_cloud", server_url="", portfolio_id=portfolio, limits=limits)
+
+    numbers = {
+        UUID(int=1): (number("p", 1000), 10),
+        UUID(int=2): (number("p", 250), 25),
+        UUID(int=3): (number(None, 100), 7),
+        UUID(int=4): (number(None, None), 9),
+    }
+    found = {one.instance_id.int: (one.limit, one.used) for one in share_quotas(numbers)}
+    assert found == {1: (125, 18), 2: (125, 18), 3: (100, 7)}

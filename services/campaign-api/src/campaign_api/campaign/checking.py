@@ -84,14 +84,12 @@ async def ask_plan(
     async with parts.web.transaction(account_id=principal.account_id) as connection:
         known = await instances.some(connection, None, POOL_MAX)
         names = {str(row["id"]): row["name"] for row in known}
-        limits = {row["id"]: instances.configuration_of(row).limits.unique_per_24h for row in known}
-        limited = {each: limit for each, limit in limits.items() if limit is not None}
         event = PlanPreviewRequested(
             request_id=request_id,
             campaign_id=campaign_id,
             definition=definition,
             recipient_count=recipient_count,
-            people_written=await people_written(connection, limited),
+            people_written=await people_written(connection),
         )
         await orders.give(connection, principal.account_id, event, parts.now(), request_id)
     data = await wait_for_answer(parts, principal, request_id)

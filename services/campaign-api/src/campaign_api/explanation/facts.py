@@ -1,6 +1,8 @@
 """What campaign-api itself knows of why something waits: its state, who asked for it, who holds it. SQL."""
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from math import ceil
 from typing import TypeAlias
 from uuid import UUID
 
@@ -8,8 +10,10 @@ from asyncpg import Record
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.explanation.models import Reason
+from campaign_api.instance import store as instances
 from chassis.database import driver
 from contracts.campaigns import Definition
+from contracts.instances import InstanceConfigured
 from contracts.operations import PeopleWritten
 
 Row: TypeAlias = Record
@@ -68,14 +72,34 @@ async def of_holds(
     ]
 
 
-async def people_written(connection: AsyncConnection, limits: dict[UUID, int]) -> tuple[PeopleWritten, ...]:
-    """`limits`: of new people in 24 hours, by instance. Messages are counted, which are at least as many as people."""
+async def people_written(
+    connection: AsyncConnection, instance_ids: Collection[UUID] | None = None
+) -> tuple[PeopleWritten, ...]:
+    """Of these numbers (None: of all) those with a limit of new people in 24 hours. Messages are counted, which are at
+    least as many as people."""
     rows = await (await driver(connection)).fetch(
-        "SELECT instance_id, messages_sent FROM projections.instance_window WHERE instance_id = ANY($1::uuid[])",
-        list(limits),
+        "SELECT i.id, i.configuration::text AS configuration, w.messages_sent FROM instance i"
+        " LEFT JOIN projections.instance_window w ON w.instance_id = i.id"
     )
-    used = {row["instance_id"]: row["messages_sent"] for row in rows}
-    return tuple(PeopleWritten(instance_id=each, limit=limits[each], used=used.get(each, 0)) for each in limits)
+    numbers = {row["id"]: (instances.configuration_of(row), row["messages_sent"] or 0) for row in rows}
+    wanted = numbers.keys() if instance_ids is None else set(instance_ids)
+    return tuple(one for one in share_quotas(numbers) if one.instance_id in wanted)
+
+
+def share_quotas(numbers: Mapping[UUID, tuple[InstanceConfigured, int]]) -> list[PeopleWritten]:
+    """What each number has of its own limit, or of the smallest that is known of its portfolio, which its numbers use
+    up together: told as if they did so evenly. `numbers`: with the messages that each sent in 24 hours."""
+    groups: dict[str, list[UUID]] = defaultdict(list)
+    for instance_id, (configuration, _) in numbers.items():
+        groups[configuration.portfolio_id or str(instance_id)].append(instance_id)
+    found: list[PeopleWritten] = []
+    for members in groups.values():
+        limits = [limit for each in members if (limit := numbers[each][0].limits.unique_per_24h) is not None]
+        if limits:
+            limit = max(1, min(limits) // len(members))
+            used = ceil(sum(numbers[each][1] for each in members) / len(members))
+            found += [PeopleWritten(instance_id=each, limit=limit, used=used) for each in members]
+    return found
 
 
 async def queued(connection: AsyncConnection, dispatch_ids: Sequence[UUID]) -> Row | None:

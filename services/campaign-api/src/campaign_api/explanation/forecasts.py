@@ -9,7 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from campaign_api.campaign import store as campaigns
 from campaign_api.explanation import facts
-from campaign_api.instance import store as instances
 from campaign_api.operation import orders
 from chassis.database import driver
 from contracts.operations import ExplainRequested
@@ -48,17 +47,11 @@ class Forecasts:
 async def request_of(connection: AsyncConnection, row: campaigns.Row, request_id: UUID) -> ExplainRequested:
     """The question about a campaign, with what only this service knows of its numbers."""
     definition = campaigns.definition_of(row)
-    configurations = await instances.kinds(connection, definition.pool)
-    limits = {
-        each: configuration.limits.unique_per_24h
-        for each, configuration in configurations.items()
-        if configuration.limits.unique_per_24h is not None
-    }
     return ExplainRequested(
         request_id=request_id,
         campaign_id=row["id"],
         run_epoch=row["run_epoch"],
         instance_ids=definition.pool,
         template_names=tuple(step.template_name for step in definition.steps if step.template_name),
-        people_written=await facts.people_written(connection, limits),
+        people_written=await facts.people_written(connection, definition.pool or None),
     )

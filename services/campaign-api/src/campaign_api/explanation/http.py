@@ -62,8 +62,7 @@ async def of_instance(instance_id: UUID, principal: Operator, parts: Here, reque
         row = await instances.one(connection, instance_id)
         if row is None:
             raise not_found("Instance")
-        limit = instances.configuration_of(row).limits.unique_per_24h
-        written = await facts.people_written(connection, {} if limit is None else {instance_id: limit})
+        written = await facts.people_written(connection, [instance_id])
         own = await facts.of_holds(connection, [instance_id], None)
     request = ExplainRequested(request_id=request_id, instance_id=instance_id, people_written=written)
     known = _Known("instance", instance_id, request, own, name=row["name"], status=row["connection_status"])
