@@ -65,4 +65,5 @@ async def test_it_is_told_again_and_again_until_the_process_stops(on: Bench) -> 
                 await asyncio.sleep(0.01)
             stopping.set()
     assert {line["event"] for line in logged} == {"health"}
+    assert 10 < logged[0]["memory_mb"] < 10_000
     assert logged[0].keys() >= {"uptime_s", "memory_mb", "pending", "processing", "dead_letters", "unresolved"}

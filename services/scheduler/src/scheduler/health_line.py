@@ -1,13 +1,13 @@
 """The health line: every half minute, what an operator would ask first. The same figures are metrics."""
 
 import asyncio
-import resource
 import time
 from typing import NamedTuple
 
 import asyncpg
 
 from chassis.database import Database, driver, is_passing
+from chassis.health import resident_mb
 from chassis.telemetry import gauge, log
 
 EACH_S = 30.0
@@ -71,6 +71,6 @@ async def tell_health(database: Database, stopping: asyncio.Event, each_s: float
         log.info(
             "health",
             uptime_s=int(time.monotonic() - began_s),
-            memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+            memory_mb=resident_mb(),
             **figures._asdict(),
         )

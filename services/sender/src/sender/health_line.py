@@ -1,9 +1,9 @@
 """The health line: every half minute, what an operator would ask first."""
 
 import asyncio
-import resource
 import time
 
+from chassis.health import resident_mb
 from chassis.lifecycle import pause
 from chassis.telemetry import gauge, log
 from sender.worker import Worker
@@ -33,6 +33,6 @@ async def tell_health(worker: Worker, stopping: asyncio.Event) -> None:
                 pending=pending,
                 processing=processing,
                 breakers_open=stopped,
-                memory_mb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+                memory_mb=resident_mb(),
             )
         await pause(stopping, 1.0)

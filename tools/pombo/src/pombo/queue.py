@@ -114,7 +114,7 @@ def unresolved(campaign: Campaign = None, instance: Instance = None) -> None:
     with saved_api() as api:
         params = {"campaign_id": str(campaign)} if campaign else {}
         params |= {"instance_id": _instance_id(api, instance)} if instance else {}
-        found = api.get("/api/whatsapp/queue/unresolved", params=params)
+        found = list(api.pages("/api/whatsapp/queue/unresolved", **params))
     table = Table("message", "since", "to", "name", "attempt", "what")
     for row in found:
         what = (row["content"] or row["content_type"] or "")[:40]
